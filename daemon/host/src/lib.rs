@@ -1,1 +1,67 @@
-//! Placeholder.
+//! The ways into Linux and Xen that xenpcid needs.
+//!
+//! Each is a trait with exactly two implementations, the real one here and the simulated one in `xenpcid-simhost`:
+//!
+//! | trait | real | what for |
+//! |---|---|---|
+//! | [`PciHost`] | sysfs, module [`sysfs`] | take a function from its driver, enable, reset, read and write its configuration space |
+//! | [`Hypervisor`] | libxenctrl and `/dev/xen/privcmd`, module `xen` | domctls and physdev operations |
+//! | [`Grants`] | `/dev/xen/gntdev`, module [`gntdev`] | map the page a guest shares |
+//! | [`EventChannels`] | `/dev/xen/evtchn`, module [`evtchn`] | be woken by a guest, and wake it |
+//!
+//! All calls block, most of them for microseconds; [`PciHost::reset`], [`PciHost::unbind`] and [`PciHost::probe`] can take
+//! seconds and belong on a thread of their own. There is no hypercall in xenpcid outside these traits, and each request
+//! names the domain and the function it is for: this is the seam at which a privileged broker process can stand later.
+//!
+//! This is the only crate of the product with `unsafe` in it.
+
+mod error;
+mod events;
+mod grants;
+mod hypervisor;
+mod pci;
+
+pub mod dom0;
+pub mod evtchn;
+pub mod gntdev;
+pub mod sysfs;
+#[cfg(feature = "libxenctrl")]
+pub mod xen;
+
+use std::sync::Arc;
+
+pub use error::HostError;
+pub use events::{EventChannels, EventPort, Wakeup};
+pub use grants::{GrantedPage, Grants};
+pub use hypervisor::{DomainInfo, Hypervisor, HypervisorInfo, MsiVector, Pirq, ReservedMemory};
+pub use nix::errno::Errno;
+pub use pci::{ConfigSpace, FunctionDescription, PciHost};
+
+/// One host, real or simulated.
+#[derive(Clone)]
+pub struct Host {
+    /// Functions of the host.
+    pub pci: Arc<dyn PciHost>,
+    /// Domctls and physdev operations.
+    pub hypervisor: Arc<dyn Hypervisor>,
+    /// Pages shared by guests.
+    pub grants: Arc<dyn Grants>,
+    /// Event channels to guests.
+    pub events: Arc<dyn EventChannels>,
+}
+
+#[cfg(feature = "libxenctrl")]
+impl Host {
+    /// The host this process runs on.
+    ///
+    /// # Errors
+    /// If libxenctrl or one of the devices below `/dev/xen` cannot be opened, which [`dom0::Dom0Facts`] explains beforehand.
+    pub fn open() -> Result<Self, HostError> {
+        Ok(Self {
+            pci: Arc::new(sysfs::Sysfs::new("/sys")),
+            hypervisor: Arc::new(xen::Xen::open()?),
+            grants: Arc::new(gntdev::GrantDevice::new("/dev/xen/gntdev")),
+            events: Arc::new(evtchn::EventDevice::new("/dev/xen/evtchn")),
+        })
+    }
+}

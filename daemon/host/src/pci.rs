@@ -1,0 +1,76 @@
+use std::sync::Arc;
+
+use xenpcid_address::Sbdf;
+use xenpcid_policy::{Access, ConfigSize, Resource};
+
+use crate::HostError;
+
+/// What Linux knows of a PCI function.
+#[derive(Clone, Debug)]
+pub struct FunctionDescription {
+    /// Vendor identifier. A virtual function's own register reads 0xffff; this is the real one.
+    pub vendor: u16,
+    /// Device identifier, as `vendor`.
+    pub device: u16,
+    /// Class code, 24 bits: base class, sub-class, programming interface.
+    pub class: u32,
+    /// Driver that holds the function.
+    pub driver: Option<String>,
+    /// BAR 0 to 5 and the expansion ROM, as Linux assigned them.
+    pub resources: [Resource; 7],
+    /// Linux interrupt number, which on a PV dom0 is the GSI of the INTx line; 0 if there is none. To be trusted only while
+    /// the function is enabled and no driver holds it.
+    pub interrupt: u32,
+    /// The physical function, if this is an SR-IOV virtual function.
+    pub physical_function: Option<Sbdf>,
+}
+
+/// The PCI functions of the host, as the Linux driver model shows them.
+///
+/// Calls name the function each time and keep nothing open, but for [`PciHost::open_config`].
+pub trait PciHost: Send + Sync {
+    /// Every function of the host, in ascending order.
+    fn functions(&self) -> Result<Vec<Sbdf>, HostError>;
+
+    /// What is known of one function; `ENODEV` if the host does not have it.
+    fn describe(&self, function: Sbdf) -> Result<FunctionDescription, HostError>;
+
+    /// Allows only the driver of that name to bind, or any driver for `None`.
+    fn set_driver_override(&self, function: Sbdf, driver: Option<&str>) -> Result<(), HostError>;
+
+    /// Takes the function from its driver; nothing to do if no driver holds it.
+    fn unbind(&self, function: Sbdf) -> Result<(), HostError>;
+
+    /// Asks the driver core to find a driver. No driver found is no error.
+    fn probe(&self, function: Sbdf) -> Result<(), HostError>;
+
+    /// Counts one more (`true`) or one less user of the function: D0, decoding on, INTx routed. `EBUSY` while a driver holds it.
+    fn set_enabled(&self, function: Sbdf, enabled: bool) -> Result<(), HostError>;
+
+    /// Keeps the function and the bridges above it from being powered down (`true`), or leaves that to Linux again.
+    fn pin_power(&self, function: Sbdf, pinned: bool) -> Result<(), HostError>;
+
+    /// Names of the reset methods Linux would try, in order (`flr`, `af_flr`, `pm`, `bus`, ...); empty if there is none.
+    fn reset_methods(&self, function: Sbdf) -> Result<Vec<String>, HostError>;
+
+    /// Resets the function and restores the configuration space it has now. Can take a minute. `ENOTTY` without a method.
+    fn reset(&self, function: Sbdf) -> Result<(), HostError>;
+
+    /// Opens the configuration space.
+    fn open_config(&self, function: Sbdf) -> Result<Arc<dyn ConfigSpace>, HostError>;
+}
+
+/// The configuration space of one function of the host.
+///
+/// Each access reaches the function as one access of that width. Xen drops some writes without a word (those to MSI-X other
+/// than 16-bit ones to Message Control), so what matters is read back.
+pub trait ConfigSpace: Send + Sync {
+    /// 256 or 4096 bytes.
+    fn size(&self) -> ConfigSize;
+
+    /// Reads 1, 2 or 4 bytes; all ones if the function does not answer.
+    fn read(&self, access: Access) -> Result<u32, HostError>;
+
+    /// Writes 1, 2 or 4 bytes.
+    fn write(&self, access: Access, value: u32) -> Result<(), HostError>;
+}
