@@ -1,2 +1,25 @@
-//! Placeholder replaced below.
+//! Everything that xenpcid says over xenstore.
+//!
+//! xenstore is the small database through which domains of a Xen host find each other: a tree of nodes with values and
+//! permissions, transactions, and watches that tell when something changes (docs/misc/xenstore.txt of Xen).
+//!
+//! * [`wire`]: the messages, without I/O. [`Path`], [`Permissions`], [`ErrorName`]: what is in them.
+//! * [`client`]: the asynchronous client, with transactions, watches and reconnection.
+//! * [`xenbus`]: what the nodes of a split driver mean.
+//!
+//! Nothing here trusts what it reads: a guest writes its own nodes.
 #![forbid(unsafe_code)]
+
+pub mod client;
+mod error;
+mod number;
+mod path;
+mod permissions;
+pub mod wire;
+pub mod xenbus;
+
+pub use client::{Changes, Client, ConnectionState, Endpoint, Store, Transaction, Watch};
+pub use error::{Error, ErrorName};
+pub use path::{ABSOLUTE_MAX, InvalidPath, Path, RELATIVE_MAX};
+pub use permissions::{Access, InvalidPermissions, Permissions};
+pub use xenbus::XenbusState;

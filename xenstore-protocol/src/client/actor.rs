@@ -1,0 +1,125 @@
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
+
+use super::session::{Session, Watches};
+use super::{Command, ConnectionState, Connector, Stream};
+use crate::wire::Decoder;
+
+/// First pause before connecting again.
+const BACK_OFF_MIN: Duration = Duration::from_millis(10);
+/// Longest pause before connecting again.
+const BACK_OFF_MAX: Duration = Duration::from_secs(1);
+
+/// The task that owns a client's connection.
+pub(super) struct Actor {
+    received: mpsc::UnboundedReceiver<Command>,
+    commands: mpsc::WeakUnboundedSender<Command>,
+    state: watch::Sender<ConnectionState>,
+    connector: Option<Box<dyn Connector>>,
+    watches: Watches,
+}
+
+/// Why a connection is over.
+#[derive(PartialEq, Eq)]
+enum End {
+    /// The last handle was dropped.
+    Unused,
+    /// The stream ended, failed, or carried something else than messages.
+    Broken,
+}
+
+impl Actor {
+    pub(super) fn new(
+        received: mpsc::UnboundedReceiver<Command>,
+        commands: mpsc::WeakUnboundedSender<Command>,
+        state: watch::Sender<ConnectionState>,
+        connector: Option<Box<dyn Connector>>,
+    ) -> Self {
+        Self { received, commands, state, connector, watches: Watches::default() }
+    }
+
+    pub(super) async fn run(mut self, mut stream: Box<dyn Stream>) {
+        for number in 1_u64.. {
+            let session = Session::new(number, self.commands.clone(), &self.watches);
+            self.watches.mark_everything();
+            self.state.send_replace(ConnectionState::Connected(number));
+            if self.serve(session, stream).await == End::Unused {
+                return;
+            }
+            self.state.send_replace(ConnectionState::Reconnecting);
+            match self.reconnect().await {
+                Some(next) => stream = next,
+                None => break,
+            }
+        }
+        self.watches.end();
+        self.state.send_replace(ConnectionState::Closed);
+    }
+
+    /// Serves one connection. Reads and writes go on at the same time, so a server that answers slowly because its own
+    /// answers are not fetched cannot arise.
+    async fn serve(&mut self, mut session: Session, stream: Box<dyn Stream>) -> End {
+        let (mut reader, mut writer) = tokio::io::split(stream);
+        let mut decoder = Decoder::new();
+        let mut buffer = [0; 8192];
+        loop {
+            let unsent = session.outgoing.front().map_or(&[][..], Vec::as_slice);
+            tokio::select! {
+                command = self.received.recv() => match command {
+                    Some(command) => session.command(command, &mut self.watches),
+                    None => return End::Unused,
+                },
+                read = reader.read(&mut buffer) => {
+                    let Some(bytes) = read.ok().and_then(|length| buffer.get(..length)).filter(|b| !b.is_empty()) else {
+                        return End::Broken;
+                    };
+                    decoder.push(bytes);
+                    loop {
+                        match decoder.next_message() {
+                            Ok(Some(message)) => session.message(message, &mut self.watches),
+                            Ok(None) => break,
+                            Err(_) => return End::Broken,
+                        }
+                    }
+                },
+                written = writer.write(unsent), if !unsent.is_empty() => match written {
+                    Ok(length @ 1..) => session.sent(length),
+                    _ => return End::Broken,
+                },
+            }
+        }
+    }
+
+    /// Connects again, with growing pauses; meanwhile requests fail. `None` if there is nothing to connect to, or
+    /// nobody to connect for.
+    async fn reconnect(&mut self) -> Option<Box<dyn Stream>> {
+        let connector = self.connector.as_ref()?;
+        let mut pause = BACK_OFF_MIN;
+        let mut at = Instant::now();
+        loop {
+            let attempt = async move {
+                sleep_until(at).await;
+                connector.open().await
+            };
+            tokio::pin!(attempt);
+            let outcome = loop {
+                tokio::select! {
+                    outcome = &mut attempt => break outcome,
+                    command = self.received.recv() => match command? {
+                        Command::Unwatch { token } => drop(self.watches.remove(token)),
+                        // Dropping a command tells its sender that there is no connection.
+                        Command::Request { .. } | Command::Start { .. } | Command::Abort(_) | Command::Watch { .. } => {}
+                    },
+                }
+            };
+            if let Ok(stream) = outcome {
+                return Some(stream);
+            }
+            at = Instant::now().checked_add(pause)?;
+            pause = pause.saturating_mul(2).min(BACK_OFF_MAX);
+        }
+    }
+}
