@@ -11,6 +11,8 @@ impl DomainId {
     pub const DOM0: Self = Self(0);
     /// `DOMID_IO`: owns quarantined devices, whose DMA then reaches nothing.
     pub const IO: Self = Self(0x7FF1);
+    /// `DOMID_INVALID`: no domain at all.
+    pub const INVALID: Self = Self(0x7FF4);
     /// `DOMID_FIRST_RESERVED`: the first number that cannot be a guest.
     pub const FIRST_RESERVED: Self = Self(0x7FF0);
 }

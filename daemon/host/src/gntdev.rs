@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::libc::off_t;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
-use pcifront_shim::page::SharedPage;
+use pcifront_shim::SharedPage;
 use xenpcid_address::DomainId;
 
 use crate::{GrantedPage, Grants, HostError};

@@ -1,4 +1,4 @@
-use pcifront_shim::page::SharedPage;
+use pcifront_shim::SharedPage;
 use xenpcid_address::DomainId;
 
 use crate::HostError;

@@ -4,10 +4,10 @@
 //!
 //! | trait | real | what for |
 //! |---|---|---|
-//! | [`PciHost`] | sysfs, module [`sysfs`] | take a function from its driver, enable, reset, read and write its configuration space |
-//! | [`Hypervisor`] | libxenctrl and `/dev/xen/privcmd`, module `xen` | domctls and physdev operations |
-//! | [`Grants`] | `/dev/xen/gntdev`, module [`gntdev`] | map the page a guest shares |
-//! | [`EventChannels`] | `/dev/xen/evtchn`, module [`evtchn`] | be woken by a guest, and wake it |
+//! | [`PciHost`] | [`Sysfs`] | take a function from its driver, enable, reset, read and write its configuration space |
+//! | [`Hypervisor`] | libxenctrl and `/dev/xen/privcmd`: `Xen` | domctls and physdev operations |
+//! | [`Grants`] | `/dev/xen/gntdev`: [`GrantDevice`] | map the page a guest shares |
+//! | [`EventChannels`] | `/dev/xen/evtchn`: [`EventDevice`] | be woken by a guest, and wake it |
 //!
 //! All calls block, most of them for microseconds; [`PciHost::reset`], [`PciHost::unbind`] and [`PciHost::probe`] can take
 //! seconds and belong on a thread of their own. There is no hypercall in xenpcid outside these traits, and each request
@@ -22,20 +22,25 @@ mod hypervisor;
 mod pci;
 
 pub mod dom0;
-pub mod evtchn;
-pub mod gntdev;
-pub mod sysfs;
+mod evtchn;
+mod gntdev;
+mod sysfs;
 #[cfg(feature = "libxenctrl")]
-pub mod xen;
+mod xen;
 
 use std::sync::Arc;
 
 pub use error::HostError;
 pub use events::{EventChannels, EventPort, Wakeup};
+pub use evtchn::EventDevice;
+pub use gntdev::GrantDevice;
 pub use grants::{GrantedPage, Grants};
 pub use hypervisor::{DomainInfo, Hypervisor, HypervisorInfo, MsiVector, Pirq, ReservedMemory};
 pub use nix::errno::Errno;
 pub use pci::{ConfigSpace, FunctionDescription, PciHost};
+pub use sysfs::Sysfs;
+#[cfg(feature = "libxenctrl")]
+pub use xen::Xen;
 
 /// One host, real or simulated.
 #[derive(Clone)]
@@ -58,10 +63,10 @@ impl Host {
     /// If libxenctrl or one of the devices below `/dev/xen` cannot be opened, which [`dom0::Dom0Facts`] explains beforehand.
     pub fn open() -> Result<Self, HostError> {
         Ok(Self {
-            pci: Arc::new(sysfs::Sysfs::new("/sys")),
-            hypervisor: Arc::new(xen::Xen::open()?),
-            grants: Arc::new(gntdev::GrantDevice::new("/dev/xen/gntdev")),
-            events: Arc::new(evtchn::EventDevice::new("/dev/xen/evtchn")),
+            pci: Arc::new(Sysfs::new("/sys")),
+            hypervisor: Arc::new(Xen::open()?),
+            grants: Arc::new(GrantDevice::new("/dev/xen/gntdev")),
+            events: Arc::new(EventDevice::new("/dev/xen/evtchn")),
         })
     }
 }
