@@ -3,7 +3,7 @@
 use crate::abi::{ErrorCode, FLAG_AER_HANDLER, FLAG_FRONTEND_ACTIVE, Operation};
 use crate::page::SharedPage;
 use crate::request::{Request, msix_entry, store, unsigned};
-use crate::sync::Ordering;
+use crate::sync::{Ordering, fence};
 
 /// The backend's view of a guest's page.
 ///
@@ -65,23 +65,35 @@ impl<'a> BackendEnd<'a> {
     /// A copy of the outstanding request, or `None` if there is none.
     ///
     /// The request stays outstanding until it is answered: taking it again gives it again.
+    ///
+    /// The copy is one request and not a mixture of two, even if the frontend gives up and posts another one during the
+    /// call; then it is the first, the second or none, and the second is notified. Only a frontend that gives up twice
+    /// during one call, or writes over its own request, can spoil it, and that for itself.
     #[must_use]
     pub fn take(&self) -> Option<Request> {
-        // Pairs with the release in `FrontendEnd::post`.
-        let flags = self.page.flags.load(Ordering::Acquire);
-        (flags & FLAG_FRONTEND_ACTIVE != 0).then(|| Request::load(&self.page.op))
+        if !self.is_active() {
+            return None;
+        }
+        let request = Request::load(&self.page.op);
+        // If a word of the copy came from another request, its frontend had cleared the bit before: then either the bit
+        // is still clear, or that other request is now on the page as a whole.
+        fence(Ordering::Acquire);
+        (self.is_active() && Request::load(&self.page.op) == request).then_some(request)
     }
 
-    /// Answers `request`, unless it is no longer the one on the page.
-    ///
-    /// Writes only `err`, `value` and the vectors, then clears the active bit.
+    fn is_active(&self) -> bool {
+        // Pairs with the release in `FrontendEnd::post`.
+        self.page.flags.load(Ordering::Acquire) & FLAG_FRONTEND_ACTIVE != 0
+    }
+
+    /// Answers `request`, unless it is no longer the one on the page. Writes only `err`, `value` and the vectors, then clears the active bit.
     ///
     /// # The window that remains
-    /// The protocol has no sequence number. A frontend that gives up and posts another request *during this call*,
-    /// between the comparison and the clearing of the bit, has the other request acknowledged by this answer. And a
-    /// request that is equal to one given up is answered by the answer to its twin. Both need an answer that is later
-    /// than [`LINUX_GIVES_UP_AFTER`](crate::abi::LINUX_GIVES_UP_AFTER), so a backend that answers within that time,
-    /// or drops what it could not, is never in the window.
+    /// The protocol has no sequence number. A frontend that gives up *and* posts another request during this call,
+    /// between the comparison and the clearing of the bit, finds the other request acknowledged by this answer, or the
+    /// backend finds its `value` overwritten. And a request that is equal to one given up is answered by the answer to
+    /// its twin. Both need an answer that is later than [`LINUX_GIVES_UP_AFTER`](crate::abi::LINUX_GIVES_UP_AFTER): a
+    /// backend that answers within that time, or drops what it could not, is never in the window.
     pub fn answer(&self, request: &Request, answer: &Answer<'_>) -> Delivery {
         let SharedPage { flags, op, .. } = self.page;
         if self.take().as_ref() != Some(request) {
@@ -95,9 +107,8 @@ impl<'a> BackendEnd<'a> {
                 store(word, msix_entry(*vector, *index));
             }
         }
-        // Pairs with the acquire in `FrontendEnd::poll`; sequentially consistent so that it is also ordered before
-        // the next look at the flags, as the notification between the two expects.
-        flags.fetch_and(!FLAG_FRONTEND_ACTIVE, Ordering::SeqCst);
+        // Pairs with the acquire in `FrontendEnd::poll`.
+        flags.fetch_and(!FLAG_FRONTEND_ACTIVE, Ordering::Release);
         Delivery::Delivered
     }
 

@@ -3,7 +3,7 @@
 use crate::abi::{ErrorCode, FLAG_AER_HANDLER, FLAG_FRONTEND_ACTIVE};
 use crate::page::SharedPage;
 use crate::request::{Request, load, msix_vector, signed};
-use crate::sync::Ordering;
+use crate::sync::{Ordering, fence};
 
 /// The frontend's view of its page.
 ///
@@ -41,7 +41,7 @@ impl<'a> FrontendEnd<'a> {
     pub fn post(&self, request: &Request) {
         request.store(&self.page.op);
         // Pairs with the acquire in `BackendEnd::take`.
-        self.page.flags.fetch_or(FLAG_FRONTEND_ACTIVE, Ordering::SeqCst);
+        self.page.flags.fetch_or(FLAG_FRONTEND_ACTIVE, Ordering::Release);
     }
 
     /// The answer to the posted request, or `None` while it is outstanding.
@@ -62,6 +62,9 @@ impl<'a> FrontendEnd<'a> {
     ///
     /// An answer that arrives at the same moment is lost.
     pub fn give_up(&self) {
-        self.page.flags.fetch_and(!FLAG_FRONTEND_ACTIVE, Ordering::SeqCst);
+        self.page.flags.fetch_and(!FLAG_FRONTEND_ACTIVE, Ordering::Relaxed);
+        // Whoever sees a word of the next request sees that this one is gone; pairs with the fence in
+        // `BackendEnd::take`.
+        fence(Ordering::Release);
     }
 }
