@@ -3,8 +3,8 @@
 //! Run with `cargo bench -p xenpcid-policy`.
 #![expect(clippy::unwrap_used, reason = "a benchmark may stop where it is")]
 
-#[path = "../tests/recording/mod.rs"]
-mod recording;
+#[path = "../tests/config_space/recorded.rs"]
+mod recorded;
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -15,7 +15,7 @@ const ROUNDS: usize = 10;
 const ACCESSES_PER_ROUND: u32 = 1_000_000;
 
 fn main() {
-    let snapshot = recording::e1000e();
+    let snapshot = recorded::e1000e();
     let mut view = ConfigView::compile(&snapshot).unwrap();
 
     let identity = Access::dword(0x00);

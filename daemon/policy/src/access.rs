@@ -187,3 +187,48 @@ impl fmt::Display for Access {
         write!(f, "{:#04x}+{}", self.offset, self.width.bytes())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn whatever_numbers_come_an_access_is_aligned_and_inside(offset: i32, size in -1i32..10) {
+            for space in [ConfigSize::Conventional, ConfigSize::Express] {
+                for offset in [offset, offset & 0x1fff, offset & 0x1fff | i32::MIN] {
+                    let inside = offset >= 0 && i64::from(offset) + i64::from(size) <= i64::from(space.bytes());
+                    let possible = [1, 2, 4].contains(&size) && inside && offset % size == 0;
+                    let access = Access::new(offset, size, space);
+                    prop_assert_eq!(access.is_ok(), possible);
+                    if let Ok(access) = access {
+                        prop_assert_eq!(i32::from(access.offset()), offset);
+                        prop_assert_eq!(i32::from(access.width().bytes()), size);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_last_bytes_of_each_space_are_inside_and_the_next_are_not() {
+        for (space, end) in [(ConfigSize::Conventional, 256), (ConfigSize::Express, 4096)] {
+            for size in [1, 2, 4] {
+                assert!(Access::new(end - size, size, space).is_ok());
+                assert_eq!(Access::new(end, size, space), Err(InvalidAccess { offset: end, size, space }));
+            }
+        }
+    }
+
+    #[test]
+    fn a_negative_offset_is_refused_though_it_is_a_multiple_of_the_size() {
+        assert!(Access::new(-4, 4, ConfigSize::Express).is_err());
+    }
+
+    #[test]
+    fn only_256_and_4096_bytes_are_a_configuration_space() {
+        let spaces: Vec<ConfigSize> = (0..5000).filter_map(ConfigSize::from_len).collect();
+        assert_eq!(spaces, [ConfigSize::Conventional, ConfigSize::Express]);
+    }
+}

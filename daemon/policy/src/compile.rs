@@ -24,7 +24,7 @@ impl ConfigView {
         let capabilities = snapshot.capabilities()?;
         let base_addresses = BaseAddress::from_resources(&snapshot.resources)?;
         let dwords = vec![Dword::READ_THROUGH; usize::from(size.bytes() >> 2)].into_boxed_slice();
-        let view = Self { size, dwords, base_addresses, enabled: Vec::new() };
+        let view = Self { size, dwords, base_addresses, registers: Vec::new(), enabled: Vec::new() };
         let mut compiler = Compiler { snapshot, msix: capabilities.msix, taken: vec![0; view.dwords.len()], view };
 
         compiler.place(0, registers::HEADER)?;
@@ -34,6 +34,7 @@ impl ConfigView {
         for capability in &capabilities.extended {
             compiler.place(capability.offset, registers::EXTENDED_CAPABILITY_HEADER)?;
         }
+        compiler.view.registers.sort_unstable_by_key(|(offset, _)| *offset);
         Ok(compiler.view)
     }
 }
@@ -70,7 +71,7 @@ impl Compiler<'_> {
         Ok(())
     }
 
-    fn place_register(&mut self, capability: u16, offset: u16, register: &Register) -> Result<(), Unsupported> {
+    fn place_register(&mut self, capability: u16, offset: u16, register: &'static Register) -> Result<(), Unsupported> {
         let index = usize::from(offset >> 2);
         let shift = (u32::from(offset) & 3) << 3;
         let bytes: u8 = match register.width {
@@ -118,6 +119,7 @@ impl Compiler<'_> {
             }
         }
         dword.shadow = dword.reset;
+        self.view.registers.push((offset, register));
         Ok(())
     }
 }

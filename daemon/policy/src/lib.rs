@@ -1,4 +1,46 @@
-//! What a guest sees of a PCI function's configuration space, and what its writes do.
+//! What a guest sees of a PCI function's configuration space, what its writes do, and the bus it finds the function on.
+//!
+//! Pure: no I/O. A guest never reaches the configuration space of a device. It sends requests, and each ends in one of three
+//! verbs, decided bit by bit:
+//!
+//! * **pass**: the device answers, or gets the bits;
+//! * **emulate**: answered from state kept here, or kept there;
+//! * **discard**: accepted, with success, and dropped. It is what happens to a write unless a register says otherwise.
+//!
+//! A few writes are none of them: they are refused with `access_denied`, because they are commands that a guest must not give and
+//! must not believe to have given.
+//!
+//! ```text
+//!                 registers (const tables, checked by the compiler)
+//!                     │
+//!  Snapshot ──────────┴──► ConfigView::compile ──► one Dword of masks for each 4 bytes
+//!  (taken at the claim)        │                      hardware │ shadow │ store │ pass │ clear │ deny
+//!                              ▼                                   │
+//!                          Unsupported                             │
+//!                                                                  │
+//!  request ──► Access::new ──► ConfigView::read  ◄─────────────────┤
+//!                  │               Read { hardware, emulated }     │   value = device & hardware | emulated
+//!                  ▼                                               │
+//!            invalid_offset    ConfigView::write ◄─────────────────┘
+//!                                  Write { verdict, hardware, effect }
+//!                                     │      pass: at most one write, in the register's own width
+//!                                     ▼      emulate: shadow has changed     discard: nothing has
+//!                                access_denied
+//! ```
+//!
+//! An access is a lookup and a few masks, without allocation. Only four kinds of registers do more than their masks: the BARs and
+//! the expansion ROM, which answer with their size after a dword of ones; the command register, which tells when the guest
+//! switches its DMA; the power state, which can only be entered from some others; and the enable bits of MSI and MSI-X, which
+//! follow [`ConfigView::set_interrupt_mode`].
+//!
+//! What never follows a guest in hardware, whatever it writes: memory and I/O decode, Interrupt Disable, BARs, the power
+//! state, everything in the MSI and MSI-X capabilities. What a guest never sees: the host's MSI address and data.
+//!
+//! Three rules make it hold against a device that lies, as one may that its guest has taken over: what decides where a register
+//! lies is taken from the [`Snapshot`]; capability lists are walked without visiting an offset twice; and where two
+//! registers would overlap, the function is refused.
+//!
+//! [`differences`] lists where a guest can tell this from the kernel's xen-pciback.
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
 
@@ -13,6 +55,10 @@ mod snapshot;
 mod unsupported;
 mod view;
 mod virtual_bus;
+mod write;
+
+#[doc = include_str!("../docs/differences.md")]
+pub mod differences {}
 
 pub use access::{Access, ConfigSize, InvalidAccess, Width};
 pub use capability::{
@@ -23,5 +69,6 @@ pub use register::{Class, InterruptMode, Register, Value};
 pub use resource::{ParseResourceError, Resource};
 pub use snapshot::Snapshot;
 pub use unsupported::Unsupported;
-pub use view::{AccessDenied, ConfigView, Effect, HardwareWrite, PowerState, Read, Verdict, Write};
+pub use view::{ConfigView, Read};
 pub use virtual_bus::{BusFull, VirtualAddress, VirtualBus};
+pub use write::{AccessDenied, Effect, HardwareWrite, PowerState, Verdict, Write};

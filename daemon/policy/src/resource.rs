@@ -86,3 +86,45 @@ impl FromStr for Resource {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resource(line: &str) -> Resource {
+        line.parse().unwrap()
+    }
+
+    #[test]
+    fn lines_of_sysfs_give_kind_and_size() {
+        let memory = resource("0x00000000feb80000 0x00000000feb9ffff 0x0000000000040200");
+        let ports = resource("0x000000000000c060 0x000000000000c07f 0x0000000000040101");
+        let large = resource("0x0000380000000000 0x00003801ffffffff 0x000000000014220c");
+        assert!(memory.is_present() && !memory.is_io() && !memory.is_64_bit() && !memory.is_prefetchable());
+        assert!(ports.is_present() && ports.is_io() && !ports.is_64_bit() && !ports.is_prefetchable());
+        assert!(large.is_present() && !large.is_io() && large.is_64_bit() && large.is_prefetchable());
+        assert_eq!([memory.size(), ports.size(), large.size()], [0x2_0000, 0x20, 0x2_0000_0000]);
+    }
+
+    #[test]
+    fn a_range_that_is_off_unassigned_in_use_or_reversed_is_absent() {
+        for line in [
+            "0x0000000000000000 0x0000000000000000 0x0000000000000000",
+            "0x0000000000000000 0x000000000001ffff 0x0000000020040200",
+            "0x00000000feb80000 0x00000000feb9ffff 0x0000000010040200",
+            "0x00000000feb80000 0x00000000feb9ffff 0x0000000080040200",
+            "0x00000000feb80000 0x00000000feb7ffff 0x0000000000040200",
+        ] {
+            assert!(!resource(line).is_present(), "{line}");
+            assert_eq!(resource(line).size(), 0, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_not_three_numbers_is_refused_and_quoted() {
+        for line in ["", "0x0 0x0", "0x0 0x0 0x0 0x0", "0x0 0x0 flags", "0x0 0x0 0x10000000000000000"] {
+            let error = line.parse::<Resource>().unwrap_err();
+            assert!(error.to_string().contains(line), "{line:?}");
+        }
+    }
+}

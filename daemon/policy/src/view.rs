@@ -1,6 +1,9 @@
+use std::fmt;
+
 use crate::access::{Access, ConfigSize, Width};
 use crate::bar::BaseAddresses;
-use crate::register::InterruptMode;
+use crate::register::{InterruptMode, Register};
+use crate::write::{AccessDenied, Effect, HardwareWrite, PowerState, Verdict, Write};
 
 /// How a read is answered: `(hardware value & hardware) | emulated`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,104 +20,6 @@ impl Read {
     pub const fn value(self, hardware: u32) -> u32 {
         hardware & self.hardware | self.emulated
     }
-}
-
-/// What became of a write; of several registers in one write, the strongest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Verdict {
-    /// Accepted and dropped.
-    Discard,
-    /// Kept, or acted upon, without the device.
-    Emulate,
-    /// Some of it reaches the device.
-    Pass,
-}
-
-/// A write that the device must get, in the register's own width.
-///
-/// What to write is `(device's present value & !mask & !clear) | value`; see [`HardwareWrite::merge`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HardwareWrite {
-    /// Where, in the width of the register.
-    pub access: Access,
-    /// New bits; none outside of `mask`.
-    pub value: u32,
-    /// Bits that `value` decides.
-    pub mask: u32,
-    /// Bits to be written 0 whatever the device has, because writing back a 1 would do something there.
-    pub clear: u32,
-}
-
-impl HardwareWrite {
-    /// Whether the device's present value is needed.
-    #[must_use]
-    pub const fn needs_read(&self) -> bool {
-        self.mask | self.clear != self.access.width().mask()
-    }
-
-    /// What to write when the device's present value is `current`.
-    #[must_use]
-    pub const fn merge(&self, current: u32) -> u32 {
-        current & self.access.width().mask() & !self.mask & !self.clear | self.value
-    }
-}
-
-/// A power state of PCI Power Management.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum PowerState {
-    /// On.
-    D0,
-    /// Light sleep.
-    D1,
-    /// Deeper sleep.
-    D2,
-    /// Off but for configuration space.
-    D3Hot,
-}
-
-impl PowerState {
-    const fn from_bits(bits: u32) -> Self {
-        match bits & 3 {
-            0 => Self::D0,
-            1 => Self::D1,
-            2 => Self::D2,
-            _ => Self::D3Hot,
-        }
-    }
-}
-
-/// What a write means to others than the device. It holds once the write has been carried out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// The guest has switched the device's DMA on or off.
-    BusMaster(bool),
-    /// The guest believes the device to be in another power state. The hardware stays in D0.
-    PowerState(PowerState),
-}
-
-/// What is to be done for a write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Write {
-    /// What became of it.
-    pub verdict: Verdict,
-    /// What the device must get.
-    pub hardware: Option<HardwareWrite>,
-    /// What others must know.
-    pub effect: Option<Effect>,
-}
-
-impl Write {
-    const DISCARDED: Self = Self { verdict: Verdict::Discard, hardware: None, effect: None };
-}
-
-/// A write that is refused, nothing of it having been done. On the wire: `XEN_PCI_ERR_access_denied`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a guest must not write {value:#x} at {access}")]
-pub struct AccessDenied {
-    /// Where.
-    pub access: Access,
-    /// What.
-    pub value: u32,
 }
 
 /// What a register does beyond its masks.
@@ -198,13 +103,21 @@ impl Dword {
 /// What one guest sees of one function's configuration space, and what its writes do.
 ///
 /// Made by [`ConfigView::compile`](crate::ConfigView::compile); an access is a lookup and a few masks.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ConfigView {
     pub(crate) size: ConfigSize,
     pub(crate) dwords: Box<[Dword]>,
     pub(crate) base_addresses: BaseAddresses,
+    /// Where each register of the tables is, in ascending order.
+    pub(crate) registers: Vec<(u16, &'static Register)>,
     /// Bits that show the interrupt mode: index of the dword, mask, mode in which they are one.
     pub(crate) enabled: Vec<(usize, u32, InterruptMode)>,
+}
+
+impl fmt::Debug for ConfigView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConfigView").field("size", &self.size).finish_non_exhaustive()
+    }
 }
 
 impl ConfigView {
@@ -212,6 +125,14 @@ impl ConfigView {
     #[must_use]
     pub fn size(&self) -> ConfigSize {
         self.size
+    }
+
+    /// The register that the first byte of `access` belongs to, if it is one that the tables name.
+    #[must_use]
+    pub fn register(&self, access: Access) -> Option<&'static Register> {
+        let behind = self.registers.partition_point(|(offset, _)| *offset <= access.offset());
+        let (offset, register) = self.registers.get(behind.checked_sub(1)?)?;
+        (access.offset().wrapping_sub(*offset) < register.width.bytes()).then_some(*register)
     }
 
     /// How to answer a read. Beyond the space (if `access` was made for a larger one): all ones.

@@ -137,3 +137,106 @@ impl VirtualBus {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device(text: &str) -> Sbdf {
+        text.parse().unwrap()
+    }
+
+    /// The addresses that devices get on an empty bus, in this order; `v` before an address marks a virtual function.
+    #[track_caller]
+    fn placed(devices: &[&str]) -> Vec<String> {
+        let mut bus = VirtualBus::new();
+        let place = |text: &&str| {
+            let address = text.trim_start_matches('v');
+            bus.insert(device(address), text.starts_with('v')).unwrap().to_string()
+        };
+        devices.iter().map(place).collect()
+    }
+
+    #[test]
+    fn devices_take_the_lowest_free_slots_in_order_and_keep_their_function() {
+        assert_eq!(placed(&["03:00.0", "04:1f.2", "00:07.5"]), ["0000:00:00.0", "0000:00:01.2", "0000:00:02.5"]);
+    }
+
+    #[test]
+    fn functions_of_one_physical_slot_share_a_slot() {
+        assert_eq!(placed(&["03:00.1", "05:00.0", "03:00.0"]), ["0000:00:00.1", "0000:00:01.0", "0000:00:00.0"]);
+    }
+
+    #[test]
+    fn the_same_slot_of_another_bus_or_segment_is_another_slot() {
+        assert_eq!(placed(&["03:00.0", "04:00.1", "0001:03:00.1"]), ["0000:00:00.0", "0000:00:01.1", "0000:00:02.1"]);
+    }
+
+    #[test]
+    fn a_virtual_function_0_stands_alone_whoever_is_there_first() {
+        assert_eq!(placed(&["v03:10.0", "v03:10.2"]), ["0000:00:00.0", "0000:00:01.2"]);
+        assert_eq!(placed(&["v03:10.2", "v03:10.0"]), ["0000:00:00.2", "0000:00:01.0"]);
+    }
+
+    #[test]
+    fn other_virtual_functions_of_one_physical_slot_share_a_slot() {
+        assert_eq!(placed(&["v03:10.2", "v03:10.0", "v03:10.4"]), ["0000:00:00.2", "0000:00:01.0", "0000:00:00.4"]);
+    }
+
+    #[test]
+    fn a_device_that_is_there_keeps_its_place() {
+        assert_eq!(placed(&["03:00.0", "04:00.0", "03:00.0"]), ["0000:00:00.0", "0000:00:01.0", "0000:00:00.0"]);
+    }
+
+    #[test]
+    fn a_slot_is_free_again_when_its_last_function_has_gone() {
+        let mut bus = VirtualBus::new();
+        for text in ["03:00.0", "03:00.1", "04:00.0"] {
+            bus.insert(device(text), false).unwrap();
+        }
+
+        assert_eq!(bus.remove(device("03:00.0")).unwrap().to_string(), "0000:00:00.0");
+        assert_eq!(bus.insert(device("05:00.0"), false).unwrap().to_string(), "0000:00:02.0");
+        assert_eq!(bus.remove(device("03:00.1")).unwrap().to_string(), "0000:00:00.1");
+        assert_eq!(bus.insert(device("06:00.0"), false).unwrap().to_string(), "0000:00:00.0");
+        assert_eq!(bus.remove(device("03:00.0")), None);
+    }
+
+    #[test]
+    fn a_full_bus_takes_only_functions_of_slots_that_it_has() {
+        let mut bus = VirtualBus::new();
+        for number in 0..32 {
+            bus.insert(Sbdf::new(0, number, 0, 0).unwrap(), false).unwrap();
+        }
+
+        let refused = device("20:00.0");
+        assert_eq!(bus.insert(refused, false), Err(BusFull { device: refused }));
+        assert_eq!(bus.insert(device("1f:00.7"), false).unwrap().to_string(), "0000:00:1f.7");
+        assert_eq!(bus.iter().count(), 33);
+    }
+
+    #[test]
+    fn a_guest_finds_exactly_the_devices_at_their_addresses() {
+        let mut bus = VirtualBus::new();
+        let here = device("03:00.1");
+        let address = bus.insert(here, false).unwrap();
+
+        let found: Vec<u32> = (0..0x1000).filter(|devfn| bus.lookup(0, 0, *devfn) == Some(here)).collect();
+
+        assert_eq!(found, [u32::from(address.to_sbdf().devfn())]);
+        assert_eq!(bus.lookup(0, 0, 0x0001_0001), None);
+        assert_eq!(bus.lookup(0, 1, 1), None);
+        assert_eq!(bus.lookup(1, 0, 1), None);
+        assert_eq!(bus.lookup(u32::MAX, u32::MAX, u32::MAX), None);
+    }
+
+    #[test]
+    fn addresses_are_listed_by_slot() {
+        let mut bus = VirtualBus::new();
+        for text in ["05:00.2", "04:00.0", "05:00.1"] {
+            bus.insert(device(text), false).unwrap();
+        }
+        let listed: Vec<String> = bus.iter().map(|(address, device)| format!("{address} {device}")).collect();
+        assert_eq!(listed, ["0000:00:00.2 0000:05:00.2", "0000:00:00.1 0000:05:00.1", "0000:00:01.0 0000:04:00.0"]);
+    }
+}

@@ -1,5 +1,4 @@
 //! The recorded device: its configuration space and resources, as dom0 showed them before the claim.
-#![allow(clippy::unwrap_used, reason = "a broken recording is to stop the test")]
 
 use xenpcid_policy::{Resource, Snapshot};
 
@@ -8,7 +7,7 @@ pub const E1000E_INTERRUPT_LINE: u8 = 0x15;
 
 /// QEMU's Intel 82574L.
 pub fn e1000e() -> Snapshot {
-    let recording = include_str!("../fixtures/e1000e-82574.config.txt");
+    let recording = include_str!("fixtures/e1000e-82574.config.txt");
     let (resource_lines, byte_lines): (Vec<_>, Vec<_>) = recording.lines().partition(|line| line.starts_with("0x"));
     let config: Vec<u8> = byte_lines
         .iter()

@@ -1,0 +1,141 @@
+//! Devices that lie about themselves, and guests that try everything.
+
+use proptest::prelude::*;
+use xenpcid_policy::{Access, Capabilities, ConfigView, InterruptMode, Resource, Snapshot, Width};
+
+use crate::machine::Machine;
+use crate::made_up::made_up;
+use crate::recorded::e1000e;
+
+/// A configuration space in which capabilities of known and unknown kinds lie anywhere and end anyhow, with noise or
+/// zeros between them, and whose length need not be one that there is.
+fn hostile_snapshot() -> impl Strategy<Value = Snapshot> {
+    let id = prop_oneof![prop::sample::select(vec![0x01u8, 0x03, 0x05, 0x10, 0x11]), any::<u8>()];
+    let end = prop_oneof![4 => Just(0u8), 1 => any::<u8>()];
+    let extended =
+        prop_oneof![2 => Just(Vec::new()), 1 => prop::collection::vec((64u16..1024, any::<u16>(), 0u16..4096), 0..8)];
+    let resource = prop_oneof![4 => Just(Resource::default()), 1 => any::<(u64, u32, u64)>().prop_map(|(start, log2, flags)| {
+        let size = 1 << (log2 % 36);
+        let start = start & !(size - 1);
+        Resource { start, end: start | (size - 1), flags: flags & 0x14_ffff }
+    })];
+    (
+        prop_oneof![8 => Just(256usize), 8 => Just(4096), 1 => 0usize..5000],
+        prop_oneof![2 => Just(vec![0; 4096]), 1 => prop::collection::vec(any::<u8>(), 4096)],
+        prop::collection::vec((16u16..64, id, any::<u16>()), 0..6),
+        end,
+        extended,
+        prop::collection::vec(resource, 6),
+    )
+        .prop_map(|(length, mut config, capabilities, end, extended, resources)| {
+            let mut put = |at: u16, bytes: &[u8]| config[usize::from(at)..][..bytes.len()].copy_from_slice(bytes);
+            put(0x06, &[0x10]);
+            put(0x0e, &[0x80]);
+            let mut pointer = 0x34;
+            for (dword, id, control) in capabilities {
+                let [offset, _] = (dword * 4).to_le_bytes();
+                let [low, high] = control.to_le_bytes();
+                put(pointer, &[offset]);
+                put(dword * 4, &[id, end, low, high]);
+                pointer = dword * 4 + 1;
+            }
+            put(pointer, &[end]);
+            put(0x100, &[0; 4]);
+            for (dword, id, next) in extended {
+                put(dword * 4, &id.to_le_bytes());
+                put(dword * 4 + 2, &(next << 4 | 1).to_le_bytes());
+            }
+            config.resize(length, 0xff);
+            // Large enough for an MSI-X table at its start.
+            let first = Resource { start: 0x8000_0000, end: 0x8000_ffff, flags: Resource::MEMORY };
+            let resources = [vec![first], resources].concat().try_into().unwrap();
+            Snapshot { config, resources, vendor: 1, device: 2, interrupt_line: 3, is_virtual_function: false }
+        })
+}
+
+fn guest_writes() -> impl Strategy<Value = Vec<(u16, Width, u32)>> {
+    let offset = prop_oneof![0u16..256, 0u16..4096];
+    let value = prop_oneof![Just(0u32), Just(u32::MAX), any::<u32>()];
+    prop::collection::vec((offset, prop::sample::select(&Width::ALL[..]), value), 1..60)
+}
+
+fn access(offset: u16, width: Width) -> Access {
+    match width {
+        Width::Byte => Access::byte(offset),
+        Width::Word => Access::word(offset & !1),
+        Width::Dword => Access::dword(offset & !3),
+    }
+}
+
+/// The bits of the byte at `offset` that a guest may ever change in hardware.
+fn may_change(offset: usize, capabilities: &Capabilities) -> u8 {
+    let power_management = capabilities.power_management.map(usize::from);
+    let vpd = capabilities.vital_product_data.map(usize::from);
+    match offset {
+        0x04 => 0x14,
+        0x0c => 0xff,
+        _ if power_management.is_some_and(|start| offset == start + 5) => 0x9e,
+        _ if vpd.is_some_and(|start| offset == start + 2) => 0xff,
+        _ if vpd.is_some_and(|start| offset == start + 3) => 0xff,
+        _ => 0,
+    }
+}
+
+fn only_allowed_bits_ever_change(snapshot: &Snapshot, writes: &[(u16, Width, u32)]) {
+    let capabilities = snapshot.capabilities().unwrap();
+    let mut machine = Machine::new(snapshot);
+    for (n, &(offset, width, value)) in writes.iter().enumerate() {
+        machine.view.set_interrupt_mode([InterruptMode::None, InterruptMode::Msi, InterruptMode::Msix][n % 3]);
+        let before = machine.hardware.clone();
+        machine.write(access(offset, width), value);
+        for (at, (before, after)) in before.iter().zip(&machine.hardware).enumerate() {
+            assert_eq!((before ^ after) & !may_change(at, &capabilities), 0, "{at:#x}: {before:#x} to {after:#x}");
+        }
+        if let Some(vpd) = capabilities.vital_product_data {
+            let command = usize::from(vpd) + 3;
+            assert_eq!(machine.hardware[command] & 0x80 & !before[command], 0, "an EEPROM write was started");
+        }
+    }
+}
+
+proptest! {
+    // The assumption fails the test if hardly any device gets through: it would be testing nothing then.
+    #[test]
+    fn a_hostile_device_is_refused_or_filtered_like_any_other(snapshot in hostile_snapshot(), writes in guest_writes()) {
+        prop_assume!(ConfigView::compile(&snapshot).is_ok());
+        only_allowed_bits_ever_change(&snapshot, &writes);
+    }
+
+    #[test]
+    fn decode_addresses_and_interrupt_routing_stay_as_the_host_has_them(writes in guest_writes()) {
+        only_allowed_bits_ever_change(&e1000e(), &writes);
+        only_allowed_bits_ever_change(&made_up(), &writes);
+    }
+
+    #[test]
+    fn msi_address_and_data_are_never_shown(hardware in prop::collection::vec(any::<u8>(), 256)) {
+        let mut machine = Machine::new(&made_up());
+        machine.hardware = hardware;
+        for offset in 0x54..0x64 {
+            prop_assert_eq!(machine.read(Access::byte(offset)), 0);
+        }
+    }
+}
+
+#[test]
+fn a_write_of_half_the_vpd_address_does_not_repeat_a_completed_read_as_a_write_command() {
+    let mut machine = Machine::new(&made_up());
+    assert_eq!(machine.hardware[0x4b] & 0x80, 0x80);
+
+    machine.write(Access::byte(0x4a), 0x20);
+
+    assert_eq!(machine.hardware[0x4a..0x4c], [0x20, 0x00]);
+}
+
+#[test]
+fn an_access_beyond_the_view_s_space_reads_ones_and_is_discarded() {
+    let mut machine = Machine::new(&made_up());
+    let beyond = Access::dword(0x100);
+    assert_eq!(machine.view.read(beyond).value(0), u32::MAX);
+    assert_eq!(machine.view.write(beyond, 0).unwrap().hardware, None);
+}

@@ -1,0 +1,120 @@
+//! Functions that are refused, and how the refusal is worded.
+
+use xenpcid_policy::{ConfigView, Resource, Snapshot, Unsupported};
+
+use crate::made_up::made_up;
+use crate::recorded::e1000e;
+
+fn refusal(change: impl FnOnce(&mut Snapshot)) -> Unsupported {
+    let mut snapshot = made_up();
+    change(&mut snapshot);
+    ConfigView::compile(&snapshot).unwrap_err()
+}
+
+fn range(start: u64, size: u64, flags: u64) -> Resource {
+    Resource { start, end: start + size - 1, flags }
+}
+
+#[test]
+fn bridges_and_absent_devices_are_refused() {
+    for (byte, header_type) in [(0x01, 1), (0x81, 1), (0x02, 2), (0xff, 0x7f)] {
+        assert_eq!(refusal(|snapshot| snapshot.config[0x0e] = byte), Unsupported::HeaderType { header_type });
+    }
+}
+
+#[test]
+fn a_space_that_was_not_read_whole_is_refused() {
+    assert_eq!(refusal(|snapshot| snapshot.config.truncate(64)), Unsupported::ConfigLength { length: 64 });
+}
+
+#[test]
+fn a_capability_list_that_goes_wrong_is_refused_where_it_does() {
+    let at = |offset: usize, byte: u8| match refusal(|snapshot| snapshot.config[offset] = byte) {
+        Unsupported::CapabilityList { offset, reason } => (offset, reason),
+        other => panic!("{other}"),
+    };
+    assert_eq!(at(0x71, 0x40), (0x71, "it points back to a capability that came before"));
+    assert_eq!(at(0x71, 0x70), (0x71, "it points back to a capability that came before"));
+    assert_eq!(at(0x71, 0x3c), (0x71, "it points into the header"));
+    assert_eq!(at(0x64, 0x05), (0x64, "a capability that a function has only once is there twice"));
+}
+
+#[test]
+fn capabilities_that_lie_over_one_another_are_refused() {
+    let refused = refusal(|snapshot| {
+        // The second dword of the MSI capability becomes the last of the list.
+        snapshot.config[0x71] = 0x54;
+        snapshot.config[0x55] = 0x00;
+    });
+    assert_eq!(refused, Unsupported::Overlap { capability: 0x54, offset: 0x54 });
+}
+
+#[test]
+fn a_capability_that_does_not_fit_into_the_space_is_refused() {
+    let refused = refusal(|snapshot| {
+        snapshot.config[0x41] = 0x70;
+        snapshot.config[0x71] = 0xfc;
+        snapshot.config[0xfc] = 0x03;
+    });
+    assert_eq!(refused, Unsupported::CapabilityList { offset: 0xfc, reason: "it does not fit into the space" });
+}
+
+#[test]
+fn an_extended_list_that_goes_wrong_is_refused() {
+    for (next, reason) in [
+        ([0x02, 0x14], None),
+        ([0x02, 0x10], Some("it points back to a capability that came before")),
+        ([0x42, 0x00], Some("it points out of the extended space")),
+    ] {
+        let mut snapshot = e1000e();
+        snapshot.config[0x102..0x104].copy_from_slice(&next);
+        let refused = ConfigView::compile(&snapshot).err();
+        assert_eq!(refused, reason.map(|reason| Unsupported::CapabilityList { offset: 0x100, reason }));
+    }
+}
+
+#[test]
+fn an_msix_table_outside_of_its_bar_is_refused() {
+    let table = |register: [u8; 4]| match refusal(|snapshot| snapshot.config[0x74..0x78].copy_from_slice(&register)) {
+        Unsupported::MsixLocation { what, bir, table_offset } => (what, bir, table_offset),
+        other => panic!("{other}"),
+    };
+    assert_eq!(table([0x0b, 0x80, 0x00, 0x00]), ("table", 3, 0x8008));
+    assert_eq!(table([0xfb, 0xff, 0xff, 0xff]), ("table", 3, 0xffff_fff8));
+    assert_eq!(table([0x02, 0x00, 0x00, 0x00]), ("table", 2, 0));
+    assert_eq!(table([0x01, 0x00, 0x00, 0x00]), ("table", 1, 0));
+    assert_eq!(table([0x06, 0x00, 0x00, 0x00]), ("table", 6, 0));
+    let pending = refusal(|snapshot| snapshot.config[0x7a] = 0x01);
+    assert_eq!(pending, Unsupported::MsixLocation { what: "pending bit array", bir: 3, table_offset: 0x1_8000 });
+}
+
+#[test]
+fn a_resource_that_no_bar_can_have_is_refused() {
+    let wrong = |index: usize, resource| match refusal(|snapshot| snapshot.resources[index] = resource) {
+        Unsupported::Resource { register, reason, .. } => (register, reason),
+        other => panic!("{other}"),
+    };
+    let odd = "it is not a power of two in size, too small, or not aligned to its size";
+    assert_eq!(wrong(2, range(0xe000, 0x30, Resource::IO | 1)), ("BAR 2", odd));
+    assert_eq!(wrong(2, range(0x3f6, 1, Resource::IO | 1)), ("BAR 2", odd));
+    assert_eq!(wrong(2, range(0xe010, 0x20, Resource::IO | 1)), ("BAR 2", odd));
+    assert_eq!(wrong(6, range(0xf100_0000, 0x400, Resource::MEMORY)), ("the expansion ROM", odd));
+    let high = "it is above 4 GiB and the register has 32 bits";
+    assert_eq!(wrong(3, range(0x1_0000_0000, 0x1_0000, Resource::MEMORY)), ("BAR 3", high));
+    let upper = "it is 64 bits wide and the next register is not free for the upper half";
+    assert_eq!(wrong(5, range(0xe000_0000, 0x1_0000, Resource::MEMORY)), ("BAR 4", upper));
+    assert_eq!(wrong(1, range(0xe000_0000, 0x1_0000, Resource::MEMORY)), ("BAR 0", upper));
+}
+
+#[test]
+fn resources_without_an_address_and_roms_in_host_memory_read_as_not_there() {
+    let mut snapshot = made_up();
+    snapshot.resources[2].flags |= Resource::UNSET;
+    snapshot.resources[6] = range(0xc_0000, 0x2_0000, Resource::MEMORY | Resource::ROM_SHADOW);
+    let mut view = ConfigView::compile(&snapshot).unwrap();
+    for offset in [0x18, 0x30] {
+        let register = xenpcid_policy::Access::dword(offset);
+        view.write(register, u32::MAX).unwrap();
+        assert_eq!(view.read(register).value(u32::MAX), 0);
+    }
+}
