@@ -18,15 +18,19 @@
 //! * [`SharedPage`]: the layout of the page, in atomics.
 //! * [`BackendEnd`] and [`FrontendEnd`]: the two ends, without any I/O.
 //! * [`Frontend`]: a frontend that waits for its answers, over a [`Connection`].
+//! * [`guest`]: what a Linux guest does with one: enumeration and a driver's steps.
+//! * [`trace`]: recorded accesses, and their replay.
 #![forbid(unsafe_code)]
 
 pub mod abi;
 mod backend;
 mod blocking;
 mod frontend;
+pub mod guest;
 mod page;
 mod request;
 mod sync;
+pub mod trace;
 
 pub use backend::{Answer, BackendEnd, Delivery};
 pub use blocking::{Connection, Frontend, MsixOutcome, RequestError};
