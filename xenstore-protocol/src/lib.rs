@@ -5,15 +5,18 @@
 //!
 //! * [`wire`]: the messages, without I/O. [`Path`], [`Permissions`], [`ErrorName`]: what is in them.
 //! * [`client`]: the asynchronous client, with transactions, watches and reconnection.
-//! * [`xenbus`]: what the nodes of a split driver mean.
+//! * [`xenbus`], [`pci_nodes`]: what the nodes of a split driver mean, and those of the PCI bus.
+//! * [`memory`]: a server in memory with the same semantics, for tests and simulated hosts.
 //!
 //! Nothing here trusts what it reads: a guest writes its own nodes.
 #![forbid(unsafe_code)]
 
 pub mod client;
 mod error;
+pub mod memory;
 mod number;
 mod path;
+pub mod pci_nodes;
 mod permissions;
 pub mod wire;
 pub mod xenbus;
