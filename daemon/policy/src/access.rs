@@ -73,6 +73,11 @@ impl ConfigSize {
             _ => None,
         }
     }
+
+    /// The accesses of 4 bytes that cover the space, in order.
+    pub fn dwords(self) -> impl Iterator<Item = Access> {
+        (0..self.bytes()).step_by(4).map(Access::dword)
+    }
 }
 
 /// A configuration access that is possible: 1, 2 or 4 bytes, aligned to its width, inside the space it was made for.

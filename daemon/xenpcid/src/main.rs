@@ -1,3 +1,112 @@
-//! Placeholder.
+//! The command line of the daemon.
 #![forbid(unsafe_code)]
-fn main() {}
+
+use std::error::Error;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+use xenpcid::startup::{check_dom0, check_hypervisor};
+use xenpcid::supervisor::Supervisor;
+use xenpcid_config::Config;
+use xenpcid_host::Host;
+use xenpcid_host::dom0::Dom0Facts;
+use xenstore_protocol::{Client, Endpoint};
+
+/// PCI passthrough for Xen: gives devices of the host to guests, as declared in a TOML file.
+#[derive(Parser)]
+#[command(name = "xenpcid", version, args_conflicts_with_subcommands = true, arg_required_else_help = true)]
+#[command(
+    after_help = "Runs in the foreground and logs to standard error; XENPCID_LOG sets what (error, warn, info, debug, trace).\n\
+    SIGTERM ends it: devices that no guest has go back to dom0, running guests keep theirs."
+)]
+struct Arguments {
+    /// What is declared: domains and their devices.
+    #[arg(short, long, value_name = "FILE", default_value = "/etc/xenpcid/xenpcid.toml")]
+    config: PathBuf,
+
+    /// Only reads the file, says what is wrong with it, and ends.
+    #[arg(long)]
+    check: bool,
+
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs the daemon on a simulated host with a simulated guest and shows what happens. Needs neither Xen nor root.
+    Demo,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = EnvFilter::try_from_env("XENPCID_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    // The journal has its own clock.
+    if std::env::var_os("JOURNAL_STREAM").is_some() {
+        subscriber.without_time().init()
+    } else {
+        subscriber.init()
+    }
+
+    let result = match arguments.command {
+        Some(Command::Demo) => Ok(()),
+        None => daemon(&arguments.config, arguments.check),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xenpcid: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Box<dyn Error>> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}
+
+fn daemon(file: &Path, check: bool) -> Result<(), Box<dyn Error>> {
+    let config = Config::load(file)?;
+    if check {
+        return Ok(());
+    }
+    check_dom0(&Dom0Facts::read(Path::new("/")))?;
+    let host = open_host()?;
+    let info = host.hypervisor.info()?;
+    check_hypervisor(&info)?;
+    let (major, minor) = info.version;
+    tracing::info!(xen = format_args!("{major}.{minor}"), domains = config.domains.len(), "starting");
+    runtime()?.block_on(async {
+        let xenstore = Client::connect(Endpoint::from_environment()).await?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let shutdown = async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            tracing::info!("stopping");
+        };
+        Supervisor::new(host, xenstore, config).run(|| tracing::info!("ready"), shutdown).await?;
+        Ok(())
+    })
+}
+
+#[cfg(feature = "libxenctrl")]
+fn open_host() -> Result<Host, xenpcid_host::HostError> {
+    Host::open()
+}
+
+#[cfg(not(feature = "libxenctrl"))]
+fn open_host() -> Result<Host, &'static str> {
+    Err("built without libxenctrl, so that only `xenpcid demo` works; build with the default features")
+}

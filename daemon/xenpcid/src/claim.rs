@@ -1,0 +1,316 @@
+//! Taking a device from the host and giving it back.
+//!
+//! ```text
+//!            claim                     assign (assignment.rs)
+//!  driver ──────────► claimed ───────────────────────────────► a guest's
+//!  of dom0 ◄────────── in quarantine ◄──────────────────────────  │
+//!            release                   take back, then renew      │ cannot be reset
+//!                                                                 ▼
+//!                                                               broken: stays in quarantine
+//! ```
+//! A claimed device belongs to `DOMID_IO` whenever no guest has it, so its DMA reaches nothing. It goes to the next guest, or
+//! back to dom0, only after a reset that worked (XSA-302, XSA-306).
+
+use std::sync::Arc;
+
+use xenpcid_address::{DomainId, Sbdf};
+use xenpcid_config::{Device, ResetRequirement};
+use xenpcid_host::{ConfigSpace, FunctionDescription, Host, HostError};
+use xenpcid_policy::{Access, Capabilities, Snapshot, Unsupported};
+
+use crate::ledger::{Ledger, Step};
+
+/// Command register bits (PCI Local Bus Specification 6.2.2).
+const COMMAND_MEMORY: u16 = 0x0002;
+const COMMAND_MASTER: u16 = 0x0004;
+const COMMAND_INTX_DISABLE: u16 = 0x0400;
+/// MSI Message Control: MSI Enable.
+const MSI_ENABLE: u32 = 0x0001;
+/// MSI-X Message Control: MSI-X Enable and Function Mask.
+const MSIX_ENABLE_AND_MASK: u32 = 0xc000;
+/// Registers that are the same before and after a reset, once Linux has restored them: identity, class and revision, subsystem.
+const IDENTITY: [Access; 3] = [Access::dword(0x00), Access::dword(0x08), Access::dword(0x2c)];
+/// BAR 0 to 5 and the expansion ROM.
+const BASE_ADDRESSES: [Access; 7] = [
+    Access::dword(0x10),
+    Access::dword(0x14),
+    Access::dword(0x18),
+    Access::dword(0x1c),
+    Access::dword(0x20),
+    Access::dword(0x24),
+    Access::dword(0x30),
+];
+
+/// Why a device cannot be claimed, renewed or released.
+#[derive(Debug, thiserror::Error)]
+pub enum ClaimError {
+    /// An operation of the host failed.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// The device's configuration space is not one that a guest can be given.
+    #[error("{function} cannot be given to a guest: {reason}")]
+    Unsupported {
+        /// The device.
+        function: Sbdf,
+        /// What is wrong with it.
+        reason: Unsupported,
+    },
+    /// The host has no way to reset the device.
+    #[error(
+        "{function} has no reset method, so what one guest leaves in it would reach the next; \
+         reset = \"best-effort\" in its configuration accepts that"
+    )]
+    NoReset {
+        /// The device.
+        function: Sbdf,
+    },
+    /// The device has an MSI-X table in memory that it does not decode.
+    #[error(
+        "{function} does not decode its memory, so its MSI-X table cannot be protected; does it have its BARs assigned?"
+    )]
+    MemoryNotDecoded {
+        /// The device.
+        function: Sbdf,
+    },
+    /// The device is not what it was before the reset.
+    #[error(
+        "{function} did not come back from its reset: the register at {offset:#04x} was {before:#x} and is {after:#x}; it stays in quarantine"
+    )]
+    NotRestored {
+        /// The device.
+        function: Sbdf,
+        /// The register.
+        offset: u16,
+        /// Its value when the device was claimed.
+        before: u32,
+        /// Its value now.
+        after: u32,
+    },
+    /// Steps that could not be undone.
+    #[error("{function} could not be given back to dom0: {errors:?}")]
+    Stuck {
+        /// The device.
+        function: Sbdf,
+        /// Each failure.
+        errors: Vec<HostError>,
+    },
+}
+
+/// A device that no driver of dom0 holds and that is in quarantine, or assigned to a guest by its owner.
+pub struct Claimed {
+    function: Sbdf,
+    reset: ResetRequirement,
+    has_reset: bool,
+    description: FunctionDescription,
+    snapshot: Snapshot,
+    capabilities: Capabilities,
+    config: Arc<dyn ConfigSpace>,
+    ledger: Ledger,
+}
+
+impl Claimed {
+    /// Claims a device. Blocks for as long as its driver and its reset take.
+    ///
+    /// # Errors
+    /// What stood in the way. The device is then as it was before, or what could not be undone was logged.
+    pub fn claim(host: &Host, device: &Device) -> Result<Self, ClaimError> {
+        let mut ledger = Ledger::default();
+        Self::try_claim(host, device, &mut ledger)
+            .map(|claimed| Self { ledger: std::mem::take(&mut ledger), ..claimed })
+            .inspect_err(|_| {
+                for error in ledger.undo(host).err().into_iter().flatten() {
+                    tracing::error!(function = %device.sbdf, %error, "could not be undone");
+                }
+            })
+    }
+
+    fn try_claim(host: &Host, device: &Device, ledger: &mut Ledger) -> Result<Self, ClaimError> {
+        let function = device.sbdf;
+        let before = host.pci.describe(function)?;
+        // Nothing may be touched while a guest has the device, so that is asked for first.
+        host.hypervisor.test_assign_device(DomainId::INVALID, function)?;
+        let has_reset = !host.pci.reset_methods(function)?.is_empty();
+        if !has_reset && device.reset == ResetRequirement::Required {
+            return Err(ClaimError::NoReset { function });
+        }
+        ledger.carry_out(host, Step::TakenFromDriver { function, driver: before.driver })?;
+        ledger.carry_out(host, Step::PowerPinned { function })?;
+        ledger.carry_out(host, Step::Enabled { function })?;
+
+        // Only now is the interrupt known, and all registers are those of an enabled device.
+        let description = host.pci.describe(function)?;
+        let config = host.pci.open_config(function)?;
+        let snapshot = take_snapshot(&description, config.as_ref())?;
+        let unsupported = |reason| ClaimError::Unsupported { function, reason };
+        let capabilities = snapshot.capabilities().map_err(unsupported)?;
+        xenpcid_policy::ConfigView::compile(&snapshot).map_err(unsupported)?;
+        if capabilities.msix.is_some() {
+            // A virtual function decodes by a bit of its physical function's; its own is always 0.
+            if !snapshot.is_virtual_function && snapshot.word(Access::COMMAND.offset()) & COMMAND_MEMORY == 0 {
+                return Err(ClaimError::MemoryNotDecoded { function });
+            }
+            ledger.carry_out(host, Step::MsixPrepared { function })?;
+        }
+        let claimed = Self {
+            function,
+            reset: device.reset,
+            has_reset,
+            description,
+            snapshot,
+            capabilities,
+            config,
+            ledger: Ledger::default(),
+        };
+        claimed.renew(host)?;
+        ledger.carry_out(host, Step::Quarantined { function })?;
+        ledger.carry_out(host, Step::StubBound { function })?;
+        Ok(claimed)
+    }
+
+    /// Makes the device as it was when it was claimed: silent, reset, its registers restored. Blocks for as long as the reset
+    /// takes.
+    ///
+    /// # Errors
+    /// A reset that failed, or a device that is not what it was. It must then not be given to anybody.
+    pub fn renew(&self, host: &Host) -> Result<(), ClaimError> {
+        self.silence()?;
+        if self.has_reset {
+            let started = std::time::Instant::now();
+            match host.pci.reset(self.function) {
+                Ok(()) => tracing::info!(function = %self.function, took = ?started.elapsed(), "reset"),
+                Err(error) if self.reset == ResetRequirement::BestEffort => {
+                    tracing::warn!(function = %self.function, %error, "reset failed; its configuration accepts that");
+                }
+                Err(error) => return Err(error.into()),
+            }
+        } else {
+            tracing::warn!(function = %self.function, "not reset: it has no reset method, and its configuration accepts that");
+        }
+        self.restore()?;
+        self.silence()
+    }
+
+    /// Switches off DMA and all interrupts. Decoding stays on: a guest may still have the memory mapped, and an access that
+    /// nobody decodes can take the host down (XSA-120).
+    fn silence(&self) -> Result<(), ClaimError> {
+        self.set_command(COMMAND_INTX_DISABLE)?;
+        if let Some(msi) = &self.capabilities.msi {
+            self.modify(msi.control(), MSI_ENABLE, 0)?;
+        }
+        if let Some(msix) = &self.capabilities.msix {
+            // Xen does not assign a device whose Function Mask is set.
+            self.modify(msix.control(), MSIX_ENABLE_AND_MASK, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Lets the device use its INTx line again; that is the state a guest finds it in.
+    ///
+    /// # Errors
+    /// If the device cannot be written.
+    pub fn hand_over(&self) -> Result<(), HostError> {
+        self.set_command(0)
+    }
+
+    /// The command register of the claim, without bus mastering, and with `extra`.
+    fn set_command(&self, extra: u16) -> Result<(), HostError> {
+        let claimed = self.snapshot.word(Access::COMMAND.offset()) & !(COMMAND_MASTER | COMMAND_INTX_DISABLE);
+        self.config.write(Access::COMMAND, u32::from(claimed | extra))
+    }
+
+    /// Sets `bits` of a register to `value`.
+    ///
+    /// # Errors
+    /// If the device cannot be read or written.
+    pub fn modify(&self, register: Access, bits: u32, value: u32) -> Result<(), HostError> {
+        let now = self.config.read(register)?;
+        let wanted = now & !bits | value & bits;
+        if wanted == now { Ok(()) } else { self.config.write(register, wanted) }
+    }
+
+    fn restore(&self) -> Result<(), ClaimError> {
+        for register in BASE_ADDRESSES {
+            self.modify(register, u32::MAX, self.snapshot.dword(register.offset()))?;
+        }
+        for register in IDENTITY.into_iter().chain(BASE_ADDRESSES) {
+            let before = self.snapshot.dword(register.offset());
+            let after = self.config.read(register)?;
+            if before != after {
+                return Err(ClaimError::NotRestored {
+                    function: self.function,
+                    offset: register.offset(),
+                    before,
+                    after,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the device back to dom0 and to the driver it had.
+    ///
+    /// # Errors
+    /// A reset that failed: the device stays in quarantine. Steps that could not be undone.
+    pub fn release(mut self, host: &Host) -> Result<(), ClaimError> {
+        self.renew(host)?;
+        self.ledger.undo(host).map_err(|errors| ClaimError::Stuck { function: self.function, errors })
+    }
+
+    /// The device.
+    #[must_use]
+    pub const fn function(&self) -> Sbdf {
+        self.function
+    }
+
+    /// What Linux knows of it.
+    #[must_use]
+    pub const fn description(&self) -> &FunctionDescription {
+        &self.description
+    }
+
+    /// Its registers when it was claimed.
+    #[must_use]
+    pub const fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// Its capabilities, as they were when it was claimed (XSA-337: never as a guest may have made them).
+    #[must_use]
+    pub const fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    /// Its registers.
+    #[must_use]
+    pub fn config(&self) -> &dyn ConfigSpace {
+        self.config.as_ref()
+    }
+
+    /// What has been done to claim it.
+    #[must_use]
+    pub const fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+}
+
+fn take_snapshot(description: &FunctionDescription, config: &dyn ConfigSpace) -> Result<Snapshot, HostError> {
+    let mut bytes = Vec::with_capacity(usize::from(config.size().bytes()));
+    for register in config.size().dwords() {
+        bytes.extend(config.read(register)?.to_le_bytes());
+    }
+    let mut snapshot = Snapshot {
+        config: bytes,
+        resources: description.resources,
+        vendor: description.vendor,
+        device: description.device,
+        interrupt_line: 0,
+        is_virtual_function: description.physical_function.is_some(),
+    };
+    /// Interrupt Pin: which of INTA to INTD the function uses, 0 for none.
+    const INTERRUPT_PIN: u16 = 0x3d;
+    if snapshot.byte(INTERRUPT_PIN) != 0 {
+        // The register has 8 bits and 255 means unknown (PCI Local Bus Specification 6.2.4).
+        snapshot.interrupt_line = u8::try_from(description.interrupt).ok().filter(|line| *line != 255).unwrap_or(0);
+    }
+    Ok(snapshot)
+}

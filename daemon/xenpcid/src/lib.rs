@@ -1,0 +1,25 @@
+//! The xenpcid daemon: PCI passthrough for Xen.
+//!
+//! ```text
+//!   TOML ──► supervisor ──────► session (one for each guest) ──────► ring (a thread for each guest)
+//!               │  claims           │  assigns, publishes,              │  answers configuration accesses,
+//!               ▼  and renews       ▼  follows xenbus states            ▼  switches MSI and MSI-X
+//!             claim ◄────────── assignment ◄──────────────────────  interrupts
+//!               └───────────────────┴────── ledger ────────────────────┘
+//! ```
+//! * [`startup`]: whether it can work here.
+//! * [`supervisor`]: which domain has which devices.
+//! * [`claim`]: a device taken from the host; [`assignment`]: given to a guest; [`interrupts`]: its vectors; [`ledger`]: how all
+//!   of that is undone.
+//! * [`session`]: the handshake with a guest; [`ring`]: its requests.
+#![forbid(unsafe_code)]
+
+pub mod assignment;
+pub mod claim;
+pub mod interrupts;
+pub mod ledger;
+mod rate_limit;
+pub mod ring;
+pub mod session;
+pub mod startup;
+pub mod supervisor;
