@@ -1,2 +1,109 @@
-//! Placeholder replaced below.
+//! The configuration file of xenpcid: which devices belong to which domains.
+//!
+//! ```toml
+//! [[domain]]
+//! name = "web1"            # or uuid = "..."
+//! devices = ["0000:01:00.0", { bdf = "0000:00:07.0", reset = "best-effort" }]
+//! ```
+//! [`Config::parse`] accepts a file as a whole or not at all, and says of each mistake where it is and what to do.
+//! `examples/xenpcid.toml` explains every key.
 #![forbid(unsafe_code)]
+
+mod error;
+mod schema;
+mod validate;
+
+use std::fmt;
+use std::fs;
+use std::path::Path;
+
+use serde::Deserialize;
+use xenpcid_address::Sbdf;
+
+pub use error::{ConfigError, Problem};
+pub use uuid::Uuid;
+
+/// Functions that fit on the virtual bus of one domain: it has this many slots.
+pub const DEVICES_MAX: usize = 32;
+
+/// What the operator declares. No device and no domain is in it twice.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// Domains in the order of the file.
+    pub domains: Vec<Domain>,
+}
+
+/// A domain and the devices that it gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Domain {
+    /// How the domain is found.
+    pub selector: DomainSelector,
+    /// Its devices in the order of the file, at most [`DEVICES_MAX`].
+    pub devices: Vec<Device>,
+}
+
+/// By what a domain is found among those that run.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum DomainSelector {
+    /// Its name, not empty.
+    Name(String),
+    /// Its UUID.
+    Uuid(Uuid),
+}
+
+/// A device of the host that a domain gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// Address on the host.
+    pub sbdf: Sbdf,
+    /// What to do if it cannot be reset.
+    pub reset: ResetRequirement,
+}
+
+/// Whether a device has to be reset between two owners.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ResetRequirement {
+    /// A device that cannot be reset is refused.
+    #[default]
+    Required,
+    /// A device that cannot be reset is handed on as it is.
+    BestEffort,
+}
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is not a configuration.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
+        let path = path.as_ref();
+        let text = fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        Self::parse(&text, &path.display().to_string())
+    }
+
+    /// Checks the text of a file; `file_name` is what errors call it.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`], with every mistake; text that is not TOML, or has unknown keys or wrong types, gives
+    /// only the first one.
+    pub fn parse(text: &str, file_name: &str) -> Result<Self, ConfigError> {
+        let mistakes = match toml::from_str(text) {
+            Ok(file) => match validate::config(file, text) {
+                Ok(config) => return Ok(config),
+                Err(mistakes) => mistakes,
+            },
+            Err(error) => vec![error.into()],
+        };
+        Err(ConfigError::Invalid { problems: error::locate(mistakes, text, file_name) })
+    }
+}
+
+impl fmt::Display for DomainSelector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => name.fmt(f),
+            Self::Uuid(uuid) => uuid.fmt(f),
+        }
+    }
+}
