@@ -52,6 +52,9 @@ pub enum Delivery {
     Delivered,
     /// The request is no longer on the page: the frontend gave up, and may have posted another one. Nothing was
     /// written.
+    ///
+    /// A hostile guest gets this as often as it likes, by writing over its request while that is carried out; the next
+    /// [`BackendEnd::take`] then gives what it wrote.
     Stale,
 }
 
@@ -86,7 +89,8 @@ impl<'a> BackendEnd<'a> {
         self.page.flags.load(Ordering::Acquire) & FLAG_FRONTEND_ACTIVE != 0
     }
 
-    /// Answers `request`, unless it is no longer the one on the page. Writes only `err`, `value` and the vectors, then clears the active bit.
+    /// Answers `request`, unless it is no longer the one on the page. Writes only `err`, `value` and the vectors, then
+    /// clears the active bit.
     ///
     /// # The window that remains
     /// The protocol has no sequence number. A frontend that gives up *and* posts another request during this call,

@@ -2,6 +2,7 @@
 //! relaxed load may see:
 //! `RUSTFLAGS="--cfg loom" cargo test -p pcifront-shim --release --test loom`
 #![cfg(loom)]
+#![expect(clippy::unwrap_used, reason = "the helpers of a test are a test")]
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
