@@ -211,10 +211,6 @@ fn msi(snapshot: &Snapshot, offset: u16) -> MsiCapability {
 }
 
 fn msix(snapshot: &Snapshot, offset: u16) -> Result<MsixCapability, Unsupported> {
-    const LENGTH: u16 = 12;
-    if offset.saturating_add(LENGTH) > ConfigSize::Conventional.bytes() {
-        return Err(broken(offset, "the MSI-X capability does not fit before the end of the space"));
-    }
     let table_size = (snapshot.word(offset | 2) & 0x07ff).saturating_add(1);
     let (table_bir, table_offset) = location(snapshot.dword(offset.saturating_add(4)));
     let (pba_bir, pba_offset) = location(snapshot.dword(offset.saturating_add(8)));

@@ -1,4 +1,4 @@
-use crate::access::Width;
+use crate::access::{ConfigSize, Width};
 use crate::bar::BaseAddress;
 use crate::capability::{Capabilities, CapabilityId, MsixCapability};
 use crate::register::{Class, Register, Value};
@@ -27,12 +27,12 @@ impl ConfigView {
         let view = Self { size, dwords, base_addresses, registers: Vec::new(), enabled: Vec::new() };
         let mut compiler = Compiler { snapshot, msix: capabilities.msix, taken: vec![0; view.dwords.len()], view };
 
-        compiler.place(0, registers::HEADER)?;
+        compiler.place(0, registers::HEADER, ConfigSize::Conventional)?;
         for capability in &capabilities.conventional {
-            compiler.place(capability.offset, layout(capability.id, &capabilities))?;
+            compiler.place(capability.offset, layout(capability.id, &capabilities), ConfigSize::Conventional)?;
         }
         for capability in &capabilities.extended {
-            compiler.place(capability.offset, registers::EXTENDED_CAPABILITY_HEADER)?;
+            compiler.place(capability.offset, registers::EXTENDED_CAPABILITY_HEADER, ConfigSize::Express)?;
         }
         compiler.view.registers.sort_unstable_by_key(|(offset, _)| *offset);
         Ok(compiler.view)
@@ -64,9 +64,14 @@ struct Compiler<'a> {
 }
 
 impl Compiler<'_> {
-    fn place(&mut self, start: u16, table: &'static [Register]) -> Result<(), Unsupported> {
+    /// Puts the registers of `table` from `start`, before the end of `space`.
+    fn place(&mut self, start: u16, table: &'static [Register], space: ConfigSize) -> Result<(), Unsupported> {
         for register in table {
-            self.place_register(start, start.saturating_add(register.offset), register)?;
+            let offset = start.saturating_add(register.offset);
+            if offset >= space.bytes() {
+                return Err(Unsupported::CapabilityList { offset: start, reason: "it does not fit into the space" });
+            }
+            self.place_register(start, offset, register)?;
         }
         Ok(())
     }
@@ -79,13 +84,10 @@ impl Compiler<'_> {
             Width::Word => 0b0011,
             Width::Dword => 0b1111,
         } << (offset & 3);
-        let end_of_space = Unsupported::CapabilityList { offset: capability, reason: "it does not fit into the space" };
-        let (Some(taken), Some(dword)) = (self.taken.get_mut(index), self.view.dwords.get_mut(index)) else {
-            return Err(end_of_space);
+        let (taken, dword) = match (self.taken.get_mut(index), self.view.dwords.get_mut(index)) {
+            (Some(taken), Some(dword)) if *taken & bytes == 0 => (taken, dword),
+            _ => return Err(Unsupported::Overlap { capability, offset }),
         };
-        if *taken & bytes != 0 {
-            return Err(Unsupported::Overlap { capability, offset });
-        }
         *taken |= bytes;
         for (byte, owner) in dword.registers.iter_mut().enumerate() {
             if bytes >> byte & 1 != 0 {

@@ -1,44 +1,46 @@
 //! What a guest sees of a PCI function's configuration space, what its writes do, and the bus it finds the function on.
 //!
-//! Pure: no I/O. A guest never reaches the configuration space of a device. It sends requests, and each ends in one of three
-//! verbs, decided bit by bit:
+//! Pure: no I/O. A guest never reaches the configuration space of a device. It sends requests, and each ends in one of
+//! three verbs, decided bit by bit:
 //!
 //! * **pass**: the device answers, or gets the bits;
 //! * **emulate**: answered from state kept here, or kept there;
 //! * **discard**: accepted, with success, and dropped. It is what happens to a write unless a register says otherwise.
 //!
-//! A few writes are none of them: they are refused with `access_denied`, because they are commands that a guest must not give and
-//! must not believe to have given.
+//! A few writes are none of them: they are refused with `access_denied`, because they are commands that a guest must
+//! not give and must not believe to have given.
 //!
 //! ```text
 //!                 registers (const tables, checked by the compiler)
 //!                     │
-//!  Snapshot ──────────┴──► ConfigView::compile ──► one Dword of masks for each 4 bytes
-//!  (taken at the claim)        │                      hardware │ shadow │ store │ pass │ clear │ deny
-//!                              ▼                                   │
-//!                          Unsupported                             │
-//!                                                                  │
-//!  request ──► Access::new ──► ConfigView::read  ◄─────────────────┤
-//!                  │               Read { hardware, emulated }     │   value = device & hardware | emulated
-//!                  ▼                                               │
-//!            invalid_offset    ConfigView::write ◄─────────────────┘
-//!                                  Write { verdict, hardware, effect }
-//!                                     │      pass: at most one write, in the register's own width
-//!                                     ▼      emulate: shadow has changed     discard: nothing has
-//!                                access_denied
+//!  Snapshot ──────────┴──► ConfigView::compile ──► for each 4 bytes: hardware, shadow, store, pass, clear, deny
+//!  (taken at the claim)        │                                         │
+//!                              ▼                                         │
+//!                          Unsupported                                   │
+//!                                                                        │
+//!  request ──► Access::new ──► ConfigView::read ◄────────────────────────┤
+//!                  │           └► Read { hardware, emulated }            │
+//!                  │              value = device & hardware | emulated   │
+//!                  ▼                                                     │
+//!           invalid_offset     ConfigView::write ◄───────────────────────┘
+//!                              ├► Write { verdict, hardware, effect }
+//!                              │  pass:    one write to the device, in the register's own width
+//!                              │  emulate: the shadow has changed
+//!                              │  discard: nothing has
+//!                              └► access_denied
 //! ```
 //!
-//! An access is a lookup and a few masks, without allocation. Only four kinds of registers do more than their masks: the BARs and
-//! the expansion ROM, which answer with their size after a dword of ones; the command register, which tells when the guest
-//! switches its DMA; the power state, which can only be entered from some others; and the enable bits of MSI and MSI-X, which
-//! follow [`ConfigView::set_interrupt_mode`].
+//! An access is a lookup and a few masks, without allocation. Only four kinds of registers do more than their masks:
+//! the BARs and the expansion ROM, which answer with their size after a dword of ones; the command register, which
+//! tells when the guest switches its DMA; the power state, which can only be entered from some others; and the enable
+//! bits of MSI and MSI-X, which follow [`ConfigView::set_interrupt_mode`].
 //!
-//! What never follows a guest in hardware, whatever it writes: memory and I/O decode, Interrupt Disable, BARs, the power
-//! state, everything in the MSI and MSI-X capabilities. What a guest never sees: the host's MSI address and data.
+//! What never follows a guest in hardware, whatever it writes: memory and I/O decode, Interrupt Disable, BARs, the
+//! power state, everything in the MSI and MSI-X capabilities. What a guest never sees: the host's MSI address and data.
 //!
-//! Three rules make it hold against a device that lies, as one may that its guest has taken over: what decides where a register
-//! lies is taken from the [`Snapshot`]; capability lists are walked without visiting an offset twice; and where two
-//! registers would overlap, the function is refused.
+//! Three rules make it hold against a device that lies, as one may that its guest has taken over: what decides where a
+//! register lies is taken from the [`Snapshot`]; capability lists are walked without visiting an offset twice; and
+//! where two registers would overlap, the function is refused.
 //!
 //! [`differences`] lists where a guest can tell this from the kernel's xen-pciback.
 #![forbid(unsafe_code)]

@@ -40,8 +40,8 @@ impl Snapshot {
     /// The capability lists, conventional and extended.
     ///
     /// # Errors
-    /// A list that leaves its space or runs in a circle, a capability that does not fit or appears twice, an MSI-X table
-    /// outside of the memory it names.
+    /// A list that leaves its space or runs in a circle, a capability that appears twice, an MSI-X table outside of the
+    /// memory it names.
     pub fn capabilities(&self) -> Result<Capabilities, Unsupported> {
         Capabilities::find(self)
     }

@@ -2,8 +2,8 @@
 //!
 //! Slots are given as xen-pciback's `vpci` mode gives them, because a guest's configuration may name devices by where
 //! they were: a device keeps its function number; functions of one physical device share a slot; a virtual function 0
-//! has a slot of its own, since it does not say that it is multi-function and a guest would not look for its neighbours;
-//! otherwise the lowest free slot is taken.
+//! has a slot of its own, since it does not say that it is multi-function and a guest would not look for its
+//! neighbours; otherwise the lowest free slot is taken.
 
 use std::fmt;
 
@@ -112,8 +112,8 @@ impl VirtualBus {
         Some(address)
     }
 
-    /// The host's device at an address of a guest's request. Exact: there is nothing on other buses, and bits of `devfn`
-    /// above the eighth do not alias.
+    /// The host's device at an address of a guest's request. Exact: there is nothing on other buses, and bits of
+    /// `devfn` above the eighth do not alias.
     #[must_use]
     pub fn lookup(&self, domain: u32, bus: u32, devfn: u32) -> Option<Sbdf> {
         if domain != 0 || bus != 0 {

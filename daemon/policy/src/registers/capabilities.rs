@@ -36,7 +36,7 @@ pub const POWER_MANAGEMENT: &[Register] = &[
             // PME Support
             (0xf800, Class::Fixed(Value::Constant(0))),
         ],
-        why: "a PME would go to the host, which has no driver for the device: the guest is told that it cannot send one",
+        why: "a PME would go to the host, which has no driver for the device: the guest is told that there is none",
         spec: "PM 3.2.3",
     },
     Register {
@@ -58,8 +58,8 @@ pub const POWER_MANAGEMENT: &[Register] = &[
             // PME Status
             (0x8000, Class::HardwareWriteOneToClear),
         ],
-        why: "a device in D3 does not answer for memory that its guest has mapped, and comes back without its BARs: the \
-              guest sees the state it asked for, the hardware stays in D0",
+        why: "a device in D3 does not answer for memory that its guest has mapped, and comes back without its BARs: \
+              the guest sees the state it asked for, the hardware stays in D0",
         spec: "PM 3.2.4",
     },
     Register {

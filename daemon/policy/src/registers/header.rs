@@ -5,8 +5,8 @@ const READ_ONLY: &[(u32, Class)] = &[(ALL, Class::HardwareReadOnly)];
 
 const IDENTITY: &str = "the device's own; nothing to write";
 const RESERVED: &str = "reserved: left as the device has it";
-const BAR: &str = "addresses stay where the host put them, since the hypervisor's permissions and other devices stand on \
-                   them; only the size can be asked for, with a dword of ones";
+const BAR: &str = "addresses stay where the host put them, since the hypervisor's permissions and other devices \
+                   stand on them; only the size can be asked for, with a dword of ones";
 
 /// The header of type 0: 64 bytes (PCI 6.1).
 pub const HEADER: &[Register] = &[
@@ -52,9 +52,9 @@ pub const HEADER: &[Register] = &[
             (0x0400, Class::Shadow(0)),
             (0xf800, Class::Fixed(Value::Constant(0))),
         ],
-        why: "a device that stops decoding while its guest has the memory mapped answers with errors that can stop the \
-              host (XSA-120), so decode stays on and the guest's bits are only remembered; error reporting and interrupt \
-              routing are the host's; DMA and write-invalidate are the guest's own",
+        why: "a device that stops decoding while its guest has the memory mapped answers with errors that can stop \
+              the host (XSA-120), so decode stays on and the guest's bits are only remembered; error reporting and \
+              interrupt routing are the host's; DMA and write-invalidate are the guest's own",
         spec: "PCI 6.2.2",
     },
     Register {
@@ -115,8 +115,8 @@ pub const HEADER: &[Register] = &[
         offset: 0x0f,
         width: Width::Byte,
         bits: READ_ONLY,
-        why: "a self test may take the device off the bus for two seconds while its memory is mapped, and no driver needs \
-              one",
+        why: "a self test may take the device off the bus for two seconds while its memory is mapped, and no driver \
+              needs one",
         spec: "PCI 6.2.4",
     },
     bar("bar0", 0x10, &[(ALL, Class::BaseAddress(0))]),

@@ -20,8 +20,8 @@ const MSI_CONTROL: Register = Register {
         // Extended message data, reserved bits
         (0xfe00, Class::Fixed(Value::Constant(0))),
     ],
-    why: "a guest asks for MSI with a request, not here; drivers write the enable bit all the same, before and after, and \
-          do not look at the result: discarded without an error, since the state shown is already the right one",
+    why: "a guest asks for MSI with a request, not here; drivers write the enable bit all the same, before and after, \
+          and do not look at the result: discarded without an error, since the state shown is already the right one",
     spec: "PCI 6.8.1.3",
 };
 
@@ -88,8 +88,8 @@ pub const MSIX: &[Register] = &[
             // MSI-X Enable
             (0x8000, Class::Enabled(InterruptMode::Msix)),
         ],
-        why: "a guest asks for MSI-X with a request, not here; writes of drivers are discarded as in msi.control; no more \
-              entries are shown than one request can ask for",
+        why: "a guest asks for MSI-X with a request, not here; writes of drivers are discarded as in msi.control; no \
+              more entries are shown than one request can ask for",
         spec: "PCI 6.8.2.3",
     },
     Register {

@@ -11,7 +11,7 @@ const INTENDED_DIFFERENCES: &[(usize, u32, &str)] = &[
     (
         160,
         0x008,
-        "pm.control_status says No Soft Reset, since leaving a power state that the hardware never entered resets nothing",
+        "pm.control_status: No Soft Reset, since leaving a power state that the hardware never entered resets nothing",
     ),
 ];
 

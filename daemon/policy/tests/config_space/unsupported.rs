@@ -1,6 +1,6 @@
-//! Functions that are refused, and how the refusal is worded.
+//! Functions that are refused, and what is shown of those that are only odd.
 
-use xenpcid_policy::{ConfigView, Resource, Snapshot, Unsupported};
+use xenpcid_policy::{Access, ConfigView, Resource, Snapshot, Unsupported};
 
 use crate::made_up::made_up;
 use crate::recorded::e1000e;
@@ -40,6 +40,14 @@ fn a_capability_list_that_goes_wrong_is_refused_where_it_does() {
 }
 
 #[test]
+fn the_two_lowest_bits_of_a_pointer_are_no_part_of_it() {
+    let mut snapshot = made_up();
+    snapshot.config[0x34] |= 3;
+    snapshot.config[0x71] |= 3;
+    assert_eq!(snapshot.capabilities(), made_up().capabilities());
+}
+
+#[test]
 fn capabilities_that_lie_over_one_another_are_refused() {
     let refused = refusal(|snapshot| {
         // The second dword of the MSI capability becomes the last of the list.
@@ -51,12 +59,19 @@ fn capabilities_that_lie_over_one_another_are_refused() {
 
 #[test]
 fn a_capability_that_does_not_fit_into_the_space_is_refused() {
-    let refused = refusal(|snapshot| {
+    let vpd_at_the_end = |snapshot: &mut Snapshot| {
         snapshot.config[0x41] = 0x70;
         snapshot.config[0x71] = 0xfc;
         snapshot.config[0xfc] = 0x03;
+    };
+    let expected = Unsupported::CapabilityList { offset: 0xfc, reason: "it does not fit into the space" };
+    assert_eq!(refusal(vpd_at_the_end), expected);
+    // Nor does it go on where the extended space begins.
+    let in_extended_space = refusal(|snapshot| {
+        snapshot.config.resize(4096, 0);
+        vpd_at_the_end(snapshot);
     });
-    assert_eq!(refused, Unsupported::CapabilityList { offset: 0xfc, reason: "it does not fit into the space" });
+    assert_eq!(in_extended_space, expected);
 }
 
 #[test]
@@ -84,8 +99,25 @@ fn an_msix_table_outside_of_its_bar_is_refused() {
     assert_eq!(table([0x02, 0x00, 0x00, 0x00]), ("table", 2, 0));
     assert_eq!(table([0x01, 0x00, 0x00, 0x00]), ("table", 1, 0));
     assert_eq!(table([0x06, 0x00, 0x00, 0x00]), ("table", 6, 0));
-    let pending = refusal(|snapshot| snapshot.config[0x7a] = 0x01);
-    assert_eq!(pending, Unsupported::MsixLocation { what: "pending bit array", bir: 3, table_offset: 0x1_8000 });
+}
+
+#[test]
+fn msix_pending_bits_outside_of_their_bar_are_refused() {
+    // 2048 bits are 256 bytes: they fit at the end of the 64 KiB, and 8 bytes later no more.
+    let mut snapshot = made_up();
+    snapshot.config[0x78..0x7a].copy_from_slice(&[0x03, 0xff]);
+    assert!(ConfigView::compile(&snapshot).is_ok());
+    let refused = refusal(|snapshot| snapshot.config[0x78..0x7a].copy_from_slice(&[0x0b, 0xff]));
+    assert_eq!(refused, Unsupported::MsixLocation { what: "pending bit array", bir: 3, table_offset: 0xff08 });
+}
+
+#[test]
+fn an_msix_table_in_port_space_is_refused() {
+    let refused = refusal(|snapshot| {
+        snapshot.resources[2] = range(0, 0x1_0000, Resource::IO | 1);
+        snapshot.config[0x74] = 0x02;
+    });
+    assert_eq!(refused, Unsupported::MsixLocation { what: "table", bir: 2, table_offset: 0 });
 }
 
 #[test]
@@ -107,13 +139,22 @@ fn a_resource_that_no_bar_can_have_is_refused() {
 }
 
 #[test]
+fn a_virtual_function_has_no_interrupt_pin() {
+    let mut snapshot = e1000e();
+    let pin = Access::byte(0x3d);
+    assert_eq!(ConfigView::compile(&snapshot).unwrap().read(pin).value(0), 1);
+    snapshot.is_virtual_function = true;
+    assert_eq!(ConfigView::compile(&snapshot).unwrap().read(pin).value(1), 0);
+}
+
+#[test]
 fn resources_without_an_address_and_roms_in_host_memory_read_as_not_there() {
     let mut snapshot = made_up();
     snapshot.resources[2].flags |= Resource::UNSET;
     snapshot.resources[6] = range(0xc_0000, 0x2_0000, Resource::MEMORY | Resource::ROM_SHADOW);
     let mut view = ConfigView::compile(&snapshot).unwrap();
     for offset in [0x18, 0x30] {
-        let register = xenpcid_policy::Access::dword(offset);
+        let register = Access::dword(offset);
         view.write(register, u32::MAX).unwrap();
         assert_eq!(view.read(register).value(u32::MAX), 0);
     }
