@@ -3,7 +3,7 @@
 use xenpcid_address::DomainId;
 
 use super::quota::Quota;
-use super::tree::{Node, View};
+use super::tree::{Node, NodePermissions, View};
 use crate::wire::{MessageType, PAYLOAD_MAX, decode_strings, encode_strings};
 use crate::{ErrorName, Path, Permissions, RELATIVE_MAX};
 
@@ -12,6 +12,8 @@ pub(super) const OK: &[u8] = b"OK\0";
 
 /// Part of a node's size that is always there, in bytes.
 const NODE_OVERHEAD: usize = 24;
+/// What each permission adds to a node's size, in bytes.
+const ENTRY_SIZE: usize = 8;
 
 /// What a domain must be allowed to do.
 #[derive(Clone, Copy)]
@@ -22,12 +24,12 @@ enum Need {
 }
 
 impl Need {
-    fn met_by(self, permissions: &Permissions, domain: DomainId) -> bool {
+    fn met_by(self, permissions: &NodePermissions, domain: DomainId) -> bool {
         let access = permissions.access(domain);
         match self {
             Self::Read => access.may_read(),
             Self::Write => access.may_write(),
-            Self::Own => domain == DomainId::DOM0 || domain == permissions.owner,
+            Self::Own => domain == DomainId::DOM0 || domain == permissions.listed.owner,
         }
     }
 }
@@ -75,7 +77,9 @@ impl Nodes<'_> {
     ) -> Result<Vec<u8>, ErrorName> {
         let answer = match kind {
             MessageType::READ => self.node(one(payload)?, Need::Read).map(|(_, node)| node.value),
-            MessageType::GET_PERMS => self.node(one(payload)?, Need::Read).map(|(_, node)| node.permissions.encode()),
+            MessageType::GET_PERMS => {
+                self.node(one(payload)?, Need::Read).map(|(_, node)| node.permissions.listed.encode())
+            }
             MessageType::DIRECTORY => self.directory(one(payload)?),
             MessageType::DIRECTORY_PART => two(payload).and_then(|(path, offset)| self.directory_part(path, offset)),
             MessageType::WRITE => head(payload).and_then(|(path, value)| self.write(path, value)),
@@ -84,7 +88,7 @@ impl Nodes<'_> {
             MessageType::SET_PERMS => head(payload).and_then(|(path, rest)| self.set_permissions(path, rest, known)),
             _ => Err(ErrorName::Enosys),
         };
-        if self.domain != DomainId::DOM0 && self.view.touched() > self.quota.transaction_nodes {
+        if self.domain != DomainId::DOM0 && self.view.exceeds(self.quota.transaction_nodes) {
             return Err(ErrorName::Enospc);
         }
         answer
@@ -187,7 +191,7 @@ impl Nodes<'_> {
         }
         let mut permissions = permissions.ok_or(ErrorName::Enoent)?;
         if self.domain != DomainId::DOM0 {
-            permissions.owner = self.domain;
+            permissions.listed.owner = self.domain;
             if self.view.owned_by(self.domain).saturating_add(missing.len()) > self.quota.nodes {
                 return Err(ErrorName::Enospc);
             }
@@ -214,9 +218,10 @@ impl Nodes<'_> {
         if self.domain == DomainId::DOM0 {
             return Ok(());
         }
-        let permissions = node.permissions.others.len().saturating_add(1).saturating_mul(4);
+        let entries = node.permissions.listed.others.len().saturating_add(1);
         let names: usize = node.children.iter().map(|name| name.len().saturating_add(1)).sum();
-        let size = [NODE_OVERHEAD, permissions, names].into_iter().fold(node.value.len(), usize::saturating_add);
+        let parts = [NODE_OVERHEAD, entries.saturating_mul(ENTRY_SIZE), names];
+        let size = parts.into_iter().fold(node.value.len(), usize::saturating_add);
         if size >= self.quota.node_size { Err(ErrorName::Enospc) } else { Ok(()) }
     }
 
@@ -250,13 +255,13 @@ impl Nodes<'_> {
             return Err(ErrorName::Enospc);
         }
         let (path, mut node) = self.node(path, Need::Own)?;
-        if !privileged && permissions.owner != node.permissions.owner {
+        if !privileged && permissions.owner != node.permissions.listed.owner {
             return Err(ErrorName::Eperm);
         }
         if !known(permissions.owner) {
             return Err(ErrorName::Enoent);
         }
-        node.permissions = permissions;
+        node.permissions = NodePermissions::new(permissions);
         self.view.put(&path, node);
         Ok(OK.to_vec())
     }

@@ -5,11 +5,12 @@
 pub struct Quota {
     /// Nodes that it owns.
     pub nodes: usize,
-    /// Watches.
+    /// Watches. xenstored allows one more than the 128 that are configured.
     pub watches: usize,
-    /// Size of one node in bytes: value, names of children, 4 for each permission and 24 more.
+    /// Size of one node in bytes: value, names of children, 8 for each permission and 24 more. This limits the
+    /// number of children, too. A node of exactly this size is too large.
     pub node_size: usize,
-    /// Transactions open at a time.
+    /// Transactions open at a time. xenstored allows one more than the 10 that are configured.
     pub transactions: usize,
     /// Permissions of one node.
     pub permissions: usize,
@@ -19,6 +20,6 @@ pub struct Quota {
 
 impl Default for Quota {
     fn default() -> Self {
-        Self { nodes: 1000, watches: 128, node_size: 2048, transactions: 10, permissions: 5, transaction_nodes: 1024 }
+        Self { nodes: 1000, watches: 129, node_size: 2048, transactions: 11, permissions: 5, transaction_nodes: 1024 }
     }
 }

@@ -1,5 +1,6 @@
 //! What the server knows, and the requests that are not about nodes.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
 use tokio::sync::mpsc;
@@ -8,7 +9,7 @@ use xenpcid_address::DomainId;
 use super::faults::{self, Fault, FaultAction};
 use super::nodes::{Nodes, OK, absolute, one, two};
 use super::quota::Quota;
-use super::tree::{Change, Node, Transaction, Tree, View};
+use super::tree::{Change, Node, NodePermissions, Transaction, Tree, View};
 use super::watches::Watch;
 use crate::number::decimal;
 use crate::wire::{Message, MessageType, decode_strings, encode_strings};
@@ -57,7 +58,7 @@ impl Store {
         let mut tree = Tree::default();
         let mut view = View::new(&mut tree, None);
         for path in ["/", "/tool", "/tool/xenstored"] {
-            view.put(&Path::from_static(path), Node::new(Permissions::private(DomainId::DOM0)));
+            view.put(&Path::from_static(path), Node::new(private()));
         }
         Self {
             tree,
@@ -100,13 +101,18 @@ impl Store {
 
     /// Takes notice that a domain exists.
     pub(super) fn create_domain(&mut self, domain: DomainId) {
-        self.domains.entry(domain).or_insert(false);
+        if let Entry::Vacant(vacant) = self.domains.entry(domain) {
+            vacant.insert(false);
+            self.tree.disinherit(domain);
+        }
     }
 
     /// A domain is ready.
     pub(super) fn introduce(&mut self, domain: DomainId) {
-        self.domains.insert(domain, true);
-        self.fire_special(Path::INTRODUCE_DOMAIN);
+        self.create_domain(domain);
+        if self.domains.insert(domain, true) == Some(false) {
+            self.fire_special(Path::INTRODUCE_DOMAIN);
+        }
     }
 
     /// Something ended: a domain shut down, crashed or is gone.
@@ -114,13 +120,13 @@ impl Store {
         self.fire_special(Path::RELEASE_DOMAIN);
     }
 
-    /// A domain is gone: with it go its connections, its nodes, and what other nodes permit it.
+    /// A domain is gone, and with it its connections and nodes.
     pub(super) fn release(&mut self, domain: DomainId) {
         self.disconnect_domains(|connected| connected == domain);
         if self.domains.remove(&domain).is_none() {
             return;
         }
-        for path in self.tree.paths(|node| node.permissions.owner == domain) {
+        for path in self.tree.owned_by(domain) {
             let mut view = View::new(&mut self.tree, None);
             // It may have gone with one above it.
             if view.get(&path).is_some() {
@@ -129,7 +135,6 @@ impl Store {
             let changes = view.changes;
             self.fire(&changes);
         }
-        self.tree.edit_permissions(|permissions| permissions.others.retain(|(other, _)| *other != domain));
         self.fire_release();
     }
 
@@ -189,6 +194,25 @@ impl Store {
                 Ok(OK.to_vec())
             }
             MessageType::GET_DOMAIN_PATH => Ok(encode_strings([Path::domain(domain_argument(payload)?)])),
+            MessageType::INTRODUCE | MessageType::RELEASE | MessageType::IS_DOMAIN_INTRODUCED
+                if domain != DomainId::DOM0 =>
+            {
+                Err(ErrorName::Eacces)
+            }
+            MessageType::INTRODUCE => {
+                let arguments: Vec<&[u8]> = decode_strings(payload).collect();
+                let [domain, _frame, _port] = arguments.as_slice() else { return Err(ErrorName::Einval) };
+                self.introduce(decimal(domain).map(DomainId).ok_or(ErrorName::Einval)?);
+                Ok(OK.to_vec())
+            }
+            MessageType::RELEASE => match domain_argument(payload)? {
+                DomainId::DOM0 => Err(ErrorName::Einval),
+                domain if self.domains.get(&domain) == Some(&true) => {
+                    self.release(domain);
+                    Ok(OK.to_vec())
+                }
+                _ => Err(ErrorName::Enoent),
+            },
             MessageType::IS_DOMAIN_INTRODUCED => {
                 let introduced = self.domains.get(&domain_argument(payload)?).copied().unwrap_or(false);
                 Ok(encode_strings([if introduced { "T" } else { "F" }]))
@@ -232,6 +256,9 @@ impl Store {
             _ => return Err(ErrorName::Einval),
         };
         let transaction = self.take_transaction(id, message.transaction_id).ok_or(ErrorName::Enoent)?;
+        if commit && transaction.failed {
+            return Err(ErrorName::Enomem);
+        }
         if commit {
             changes.append(&mut transaction.commit(&mut self.tree).ok_or(ErrorName::Eagain)?);
         }
@@ -281,11 +308,16 @@ impl Store {
 
     /// Tells the watches of a special path; only domain 0 may know.
     fn fire_special(&mut self, path: Path) {
-        let permissions = vec![Permissions::private(DomainId::DOM0)];
+        let permissions = vec![private()];
         self.fire(&[Change { path, exact: true, permissions }]);
     }
 }
 
 fn domain_argument(payload: &[u8]) -> Result<DomainId, ErrorName> {
     decimal(one(payload)?).map(DomainId).ok_or(ErrorName::Einval)
+}
+
+/// Permissions of what only domain 0 may use.
+fn private() -> NodePermissions {
+    NodePermissions::new(Permissions::private(DomainId::DOM0))
 }

@@ -4,13 +4,31 @@ use std::collections::HashMap;
 
 use xenpcid_address::DomainId;
 
-use crate::{Path, Permissions};
+use crate::{Access, Path, Permissions};
+
+/// Permissions, and the domains whose entries are not theirs any more: they name an earlier domain with that number.
+#[derive(Clone, Debug)]
+pub(super) struct NodePermissions {
+    pub(super) listed: Permissions,
+    stale: Vec<DomainId>,
+}
+
+impl NodePermissions {
+    pub(super) fn new(listed: Permissions) -> Self {
+        Self { listed, stale: Vec::new() }
+    }
+
+    pub(super) fn access(&self, domain: DomainId) -> Access {
+        let own = domain == DomainId::DOM0 || domain == self.listed.owner;
+        if !own && self.stale.contains(&domain) { self.listed.default } else { self.listed.access(domain) }
+    }
+}
 
 /// One node.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
     pub(super) value: Vec<u8>,
-    pub(super) permissions: Permissions,
+    pub(super) permissions: NodePermissions,
     /// Names in the order in which they were created, which is the order of DIRECTORY.
     pub(super) children: Vec<String>,
     /// Changes with each change of this node itself; a child's creation or removal is one, a child's value is not.
@@ -18,7 +36,7 @@ pub(super) struct Node {
 }
 
 impl Node {
-    pub(super) fn new(permissions: Permissions) -> Self {
+    pub(super) fn new(permissions: NodePermissions) -> Self {
         Self { value: Vec::new(), permissions, children: Vec::new(), generation: 0 }
     }
 }
@@ -41,15 +59,20 @@ impl Tree {
         self.nodes.get(path).map(|node| node.generation)
     }
 
-    /// Paths of the nodes that fulfil a condition.
-    pub(super) fn paths(&self, condition: impl Fn(&Node) -> bool) -> Vec<Path> {
-        self.nodes.iter().filter(|(_, node)| condition(node)).map(|(path, _)| path.clone()).collect()
+    /// Paths of the nodes that a domain owns, those above before those below.
+    pub(super) fn owned_by(&self, domain: DomainId) -> Vec<Path> {
+        let owned = self.nodes.iter().filter(|(_, node)| node.permissions.listed.owner == domain);
+        let mut paths: Vec<Path> = owned.map(|(path, _)| path.clone()).collect();
+        paths.sort();
+        paths
     }
 
-    /// Changes the permissions of every node without anybody's notice.
-    pub(super) fn edit_permissions(&mut self, edit: impl Fn(&mut Permissions)) {
+    /// A new domain gets nothing from entries that were made before it.
+    pub(super) fn disinherit(&mut self, domain: DomainId) {
         for node in self.nodes.values_mut() {
-            edit(&mut node.permissions);
+            if node.permissions.listed.others.iter().any(|(other, _)| *other == domain) {
+                node.permissions.stale.push(domain);
+            }
         }
     }
 }
@@ -61,7 +84,7 @@ pub(super) struct Change {
     /// Only watches of exactly this path: the node went away together with one above it.
     pub(super) exact: bool,
     /// Permissions before and after the change; who could read the node at either time may know.
-    pub(super) permissions: Vec<Permissions>,
+    pub(super) permissions: Vec<NodePermissions>,
 }
 
 /// What a transaction has done with one node.
@@ -81,6 +104,8 @@ pub(super) struct Transaction {
     touched: HashMap<Path, Touched>,
     /// Paths in the order of their first change.
     changed: Vec<Path>,
+    /// It has used more nodes than it may, so it cannot be committed.
+    pub(super) failed: bool,
 }
 
 /// The tree, or a transaction's view of it.
@@ -180,7 +205,7 @@ impl<'a> View<'a> {
 
     /// How many nodes a domain owns.
     pub(super) fn owned_by(&self, domain: DomainId) -> usize {
-        let owned = |node: &Node| node.permissions.owner == domain;
+        let owned = |node: &Node| node.permissions.listed.owner == domain;
         let touched = self.transaction.as_ref().map(|transaction| &transaction.touched);
         let common = self
             .tree
@@ -191,9 +216,12 @@ impl<'a> View<'a> {
         common.count().saturating_add(own.count())
     }
 
-    /// How many nodes the transaction has used; 0 outside of any.
-    pub(super) fn touched(&self) -> usize {
-        self.transaction.as_ref().map_or(0, |transaction| transaction.touched.len())
+    /// Has the transaction used more nodes than this? If so, it has failed.
+    pub(super) fn exceeds(&mut self, limit: usize) -> bool {
+        self.transaction.as_mut().is_some_and(|transaction| {
+            transaction.failed |= transaction.touched.len() > limit;
+            transaction.failed
+        })
     }
 }
 

@@ -2,9 +2,9 @@
 
 use xenpcid_address::DomainId;
 
-use super::tree::Change;
+use super::tree::{Change, NodePermissions};
+use crate::Path;
 use crate::wire::encode_strings;
-use crate::{Path, Permissions};
 
 /// A watch of one connection.
 #[derive(Clone, Debug)]
@@ -21,9 +21,9 @@ impl Watch {
     ///
     /// `permissions` are those of the node before and after the change, and of its parent: a domain learns of a change
     /// if it can read either.
-    pub(super) fn event(&self, domain: DomainId, change: &Change, parent: Option<&Permissions>) -> Option<Vec<u8>> {
+    pub(super) fn event(&self, domain: DomainId, change: &Change, parent: Option<&NodePermissions>) -> Option<Vec<u8>> {
         let covers = if change.exact { self.path == change.path } else { self.path.contains(&change.path) };
-        let readable = |permissions: &Permissions| permissions.access(domain).may_read();
+        let readable = |permissions: &NodePermissions| permissions.access(domain).may_read();
         if !covers || !change.permissions.iter().chain(parent).any(readable) {
             return None;
         }

@@ -158,6 +158,26 @@ impl Client {
         })
     }
 
+    /// Tells the server about a new domain, as a toolstack does: the machine frame of its xenstore page and the port of
+    /// its event channel. [`Path::INTRODUCE_DOMAIN`] fires.
+    ///
+    /// # Errors
+    /// EACCES for any domain but 0; as the server answers if it cannot reach the domain.
+    pub async fn introduce(&self, domain: DomainId, frame: u64, port: u32) -> Result<(), Error> {
+        let arguments = [domain.to_string(), frame.to_string(), port.to_string()];
+        let object = format!("of domain {domain}");
+        self.store.request(MessageType::INTRODUCE, object, encode_strings(arguments)).await.map(drop)
+    }
+
+    /// Tells the server that a domain is gone, as a toolstack does. [`Path::RELEASE_DOMAIN`] fires.
+    ///
+    /// # Errors
+    /// EACCES for any domain but 0; ENOENT if the domain is not introduced.
+    pub async fn release(&self, domain: DomainId) -> Result<(), Error> {
+        let object = format!("of domain {domain}");
+        self.store.request(MessageType::RELEASE, object, encode_strings([domain.to_string()])).await.map(drop)
+    }
+
     /// Has the domain been introduced to the server, and not been released since?
     ///
     /// # Errors
