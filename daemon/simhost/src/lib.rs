@@ -1,2 +1,39 @@
-//! Placeholder replaced below.
+//! A simulated host: the traits of `xenpcid-host` in memory.
+//!
+//! A [`World`] has devices with the behaviour of hardware, Linux' driver core, Xen with its rules, a xenstore, and
+//! domains that a toolstack creates. It refuses what a real host refuses, with the same errno. What a real host would
+//! let pass and be harmed by is recorded as a violation ([`World::violations`]), and what was given and not taken back
+//! is found by [`World::leaks`]. Faults can be injected at any call ([`World::fail`]).
+//!
+//! | part | stands for |
+//! |---|---|
+//! | [`SimDevice`] | hardware: configuration registers, power states, reset |
+//! | `pci_host` | Linux: sysfs, driver core |
+//! | `hypervisor` | Xen: domctls, physdev operations |
+//! | `grants`, `events` | Xen: grant tables, event channels; dom0's gntdev and evtchn |
+//! | `toolstack` | xl: domains and their xenstore nodes |
+//! | [`SimGuest`] | a PV guest with Linux' pcifront |
+//! | `traffic` | what a device and a guest can reach: interrupts, DMA, memory, ports |
 #![forbid(unsafe_code)]
+
+mod device;
+mod domain;
+mod events;
+mod function;
+mod grants;
+mod guest;
+mod hypervisor;
+mod leaks;
+mod ledger;
+mod pci_host;
+mod toolstack;
+mod traffic;
+mod world;
+
+pub use device::{DumpError, SimDevice};
+pub use domain::DomainOptions;
+pub use events::GuestRing;
+pub use guest::{DriverInterrupts, GuestError, GuestStatus, SimGuest};
+pub use ledger::Call;
+pub use traffic::{Interrupt, Unreachable};
+pub use world::{HostOptions, World};

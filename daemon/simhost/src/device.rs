@@ -1,0 +1,174 @@
+//! Devices of the simulated host.
+
+mod bits;
+mod dump;
+mod models;
+mod registers;
+
+use xenpcid_address::Sbdf;
+use xenpcid_policy::Resource;
+
+pub(crate) use bits::{ID_EXPRESS, ID_MSI, ID_MSIX, conventional};
+use dump::Dump;
+pub use dump::DumpError;
+pub(crate) use registers::Registers;
+
+/// The 82574L NIC of QEMU as a PV dom0 showed it: 4096 configuration bytes and sysfs' `resource`.
+const E1000E: &str = include_str!("../fixtures/e1000e-82574.config.txt");
+
+/// A PCI function to put into a [`World`](crate::World): its hardware, and what firmware and Linux know of it.
+#[derive(Clone, Debug)]
+pub struct SimDevice {
+    pub(crate) function: Sbdf,
+    pub(crate) config: Vec<u8>,
+    pub(crate) resources: [Resource; 7],
+    /// Vendor and device identifier as Linux knows them.
+    pub(crate) identity: (u16, u16),
+    pub(crate) driver: Option<String>,
+    pub(crate) reset_methods: Vec<String>,
+    pub(crate) gsi: Option<u32>,
+    pub(crate) physical_function: Option<Sbdf>,
+    pub(crate) reserved_memory: bool,
+    pub(crate) vital_product_data: Vec<u8>,
+}
+
+impl SimDevice {
+    /// A device from rows of 16 hexadecimal bytes (256 or 4096 in all) followed by the lines of its sysfs file `resource`.
+    ///
+    /// It has the reset methods that its capabilities promise, and no driver and no INTx line until they are given.
+    ///
+    /// # Errors
+    /// See [`DumpError`].
+    pub fn from_recording(function: Sbdf, text: &str) -> Result<Self, DumpError> {
+        let dump = Dump::recorded(text)?;
+        Ok(Self::new(function, dump.config, dump.resources))
+    }
+
+    /// A device from the output of `lspci -vv -xxxx -s SBDF`, as root; otherwise as [`SimDevice::from_recording`].
+    ///
+    /// # Errors
+    /// See [`DumpError`].
+    pub fn from_lspci(text: &str) -> Result<Self, DumpError> {
+        let dump = Dump::lspci(text)?;
+        let function = dump.function.ok_or(DumpError::NoAddress)?;
+        Ok(Self::new(function, dump.config, dump.resources))
+    }
+
+    fn new(function: Sbdf, config: Vec<u8>, resources: [Resource; 7]) -> Self {
+        let word = |at: usize| u16::from_le_bytes([config[at], config[at + 1]]);
+        Self {
+            function,
+            identity: (word(0), word(2)),
+            reset_methods: bits::reset_methods(&config),
+            config,
+            resources,
+            driver: None,
+            gsi: None,
+            physical_function: None,
+            reserved_memory: false,
+            vital_product_data: Vec::new(),
+        }
+    }
+
+    /// An Intel 82574L NIC (8086:10d3, MSI and MSI-X), recorded in a real dom0; driver e1000e, INTx on GSI 21.
+    ///
+    /// # Panics
+    /// Never: the recording is part of this crate.
+    #[must_use]
+    pub fn e1000e(function: Sbdf) -> Self {
+        let Ok(device) = Self::from_recording(function, E1000E) else { unreachable!("the recording is well-formed") };
+        device.with_driver("e1000e").with_gsi(21)
+    }
+
+    /// An NVMe controller (1b36:0010, class 010802, 65 MSI-X vectors, a 64-bit BAR above 4 GiB); driver nvme, GSI 22.
+    #[must_use]
+    pub fn nvme(function: Sbdf) -> Self {
+        Self::from_model(function, models::nvme()).with_driver("nvme").with_gsi(22)
+    }
+
+    /// A conventional NIC (8086:100e) with memory and port BARs, INTx on GSI 23 only, and no reset method; driver e1000.
+    #[must_use]
+    pub fn e1000(function: Sbdf) -> Self {
+        Self::from_model(function, models::e1000()).with_driver("e1000").with_gsi(23)
+    }
+
+    /// An Intel 82576 NIC (8086:10c9), physical function of [`SimDevice::igb_vf`]; driver igb, GSI 20.
+    #[must_use]
+    pub fn igb(function: Sbdf) -> Self {
+        Self::from_model(function, models::igb()).with_driver("igb").with_gsi(20)
+    }
+
+    /// Virtual function `number` of an Intel 82576 (8086:10ca, three MSI-X vectors); driver igbvf, no INTx.
+    #[must_use]
+    pub fn igb_vf(function: Sbdf, physical_function: Sbdf, number: u8) -> Self {
+        let mut device = Self::from_model(function, models::igb_vf(number));
+        device.identity = (0x8086, 0x10ca);
+        device.physical_function = Some(physical_function);
+        device.with_driver("igbvf")
+    }
+
+    fn from_model(function: Sbdf, image: models::Image) -> Self {
+        Self::new(function, image.config, image.resources)
+    }
+
+    /// The driver that dom0 has for it, which binds when the device appears.
+    #[must_use]
+    pub fn with_driver(mut self, driver: &str) -> Self {
+        self.driver = Some(driver.to_owned());
+        self
+    }
+
+    /// No driver in dom0 knows it.
+    #[must_use]
+    pub fn without_driver(mut self) -> Self {
+        self.driver = None;
+        self
+    }
+
+    /// Other reset methods, in order; none means that it cannot be reset.
+    #[must_use]
+    pub fn with_reset_methods(mut self, methods: &[&str]) -> Self {
+        self.reset_methods = methods.iter().map(|method| (*method).to_owned()).collect();
+        self
+    }
+
+    /// The GSI of its INTx line.
+    #[must_use]
+    pub fn with_gsi(mut self, gsi: u32) -> Self {
+        self.gsi = Some(gsi);
+        self
+    }
+
+    /// Firmware reserves memory for it (RMRR, unity mapping).
+    #[must_use]
+    pub fn with_reserved_memory(mut self) -> Self {
+        self.reserved_memory = true;
+        self
+    }
+
+    /// What its Vital Product Data capability gives access to.
+    #[must_use]
+    pub fn with_vital_product_data(mut self, data: &[u8]) -> Self {
+        self.vital_product_data = data.to_vec();
+        self
+    }
+
+    /// Changes recorded configuration bytes, for a device that is broken or odd.
+    ///
+    /// # Panics
+    /// If the bytes do not fit into the space.
+    #[must_use]
+    pub fn with_config(mut self, offset: usize, bytes: &[u8]) -> Self {
+        self.config[offset..offset + bytes.len()].copy_from_slice(bytes);
+        self
+    }
+
+    pub(crate) fn registers(&self) -> Registers {
+        bits::registers(&bits::Image {
+            config: &self.config,
+            resources: &self.resources,
+            is_virtual_function: self.physical_function.is_some(),
+            vital_product_data: &self.vital_product_data,
+        })
+    }
+}
