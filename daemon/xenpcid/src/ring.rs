@@ -217,16 +217,21 @@ fn serve(
     while !stopping.load(Ordering::Acquire) {
         let mut answered = 0_u32;
         while let Some(request) = end.take() {
-            answered = answered.saturating_add(1);
             let reply = bus.handle(&request);
             let answer = Answer { error: reply.error, value: reply.value, vectors: &reply.vectors };
             match end.answer(&request, &answer) {
-                Delivery::Delivered => port.notify()?,
+                Delivery::Delivered => {
+                    answered = answered.saturating_add(1);
+                    port.notify()?;
+                }
+                // Also a guest that changes its request while it is carried out, for ever: it is not answered sooner than one
+                // that notifies for nothing.
                 Delivery::Stale => {
                     if let Some(suppressed) = bus.complaints.admit() {
                         tracing::warn!(domain = bus.domain.0, operation = %request.operation, suppressed,
                             "an answer came too late and was dropped");
                     }
+                    break;
                 }
             }
             if stopping.load(Ordering::Acquire) {

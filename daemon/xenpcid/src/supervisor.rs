@@ -158,7 +158,7 @@ impl Supervisor {
         };
         let matches = |domain: &&Domain| match &domain.selector {
             DomainSelector::Name(wanted) => *wanted == name,
-            DomainSelector::Uuid(wanted) => wanted.0 == info.uuid,
+            DomainSelector::Uuid(wanted) => *wanted.as_bytes() == info.uuid,
         };
         let found = self.config.domains.iter().find(matches).cloned();
         Ok(found.map(|domain| (domain, Guest { domain: info.domain, name })))
