@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use pcifront_shim::abi::ErrorCode;
 use xenpcid_address::{DomainId, Sbdf};
 use xenpcid_host::{Host, HostError};
-use xenpcid_policy::{Access, ConfigView, HardwareWrite, Resource, VirtualAddress};
+use xenpcid_policy::{Access, ConfigView, HardwareWrite, Resource, Snapshot, VirtualAddress};
 
 use crate::claim::{ClaimError, Claimed};
 use crate::interrupts::Interrupts;
@@ -65,7 +65,9 @@ impl Assigned {
         ledger: &mut Ledger,
     ) -> Result<(), HostError> {
         let function = claimed.function();
-        for resource in claimed.snapshot().resources.iter().filter(|resource| resource.is_present()) {
+        // Not the expansion ROM: its decoding is off and stays off, and an access that nobody decodes can take the host down.
+        let bars = claimed.snapshot().resources.iter().take(Snapshot::ROM);
+        for resource in bars.filter(|resource| resource.is_present()) {
             ledger.carry_out(host, permission(domain, resource))?;
         }
         let line = claimed.snapshot().interrupt_line;

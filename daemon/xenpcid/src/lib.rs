@@ -11,11 +11,13 @@
 //! * [`supervisor`]: which domain has which devices.
 //! * [`claim`]: a device taken from the host; [`assignment`]: given to a guest; [`interrupts`]: its vectors; [`ledger`]: how all
 //!   of that is undone.
+//! * [`demo`]: all of it on a simulated host.
 //! * [`session`]: the handshake with a guest; [`ring`]: its requests.
 #![forbid(unsafe_code)]
 
 pub mod assignment;
 pub mod claim;
+pub mod demo;
 pub mod interrupts;
 pub mod ledger;
 mod rate_limit;

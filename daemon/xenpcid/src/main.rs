@@ -58,7 +58,7 @@ fn main() -> ExitCode {
     }
 
     let result = match arguments.command {
-        Some(Command::Demo) => Ok(()),
+        Some(Command::Demo) => runtime().and_then(|runtime| runtime.block_on(xenpcid::demo::run())),
         None => daemon(&arguments.config, arguments.check),
     };
     match result {
@@ -96,7 +96,7 @@ fn daemon(file: &Path, check: bool) -> Result<(), Box<dyn Error>> {
             }
             tracing::info!("stopping");
         };
-        Supervisor::new(host, xenstore, config).run(|| tracing::info!("ready"), shutdown).await?;
+        Supervisor::new(host, xenstore, config, |_| {}).run(shutdown).await?;
         Ok(())
     })
 }

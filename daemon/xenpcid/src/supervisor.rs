@@ -60,6 +60,17 @@ struct Session {
     stop: Option<oneshot::Sender<()>>,
 }
 
+/// What happens, for whoever follows the daemon.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// Everything declared was claimed, or it was said why not. Domains are watched.
+    Ready,
+    /// A domain gets none of its devices; the log says why.
+    Refused(Guest),
+    /// A domain is gone, and its devices were taken back.
+    Released(Guest),
+}
+
 /// The daemon at work.
 pub struct Supervisor {
     host: Host,
@@ -70,12 +81,13 @@ pub struct Supervisor {
     running: JoinSet<Ended>,
     /// Domains that were told why they get nothing. Forgotten when they are gone.
     settled: BTreeSet<DomainId>,
+    report: Box<dyn FnMut(Event)>,
 }
 
 impl Supervisor {
-    /// A daemon for what is declared.
+    /// A daemon for what is declared; `report` is told what happens.
     #[must_use]
-    pub fn new(host: Host, xenstore: Client, config: Config) -> Self {
+    pub fn new(host: Host, xenstore: Client, config: Config, report: impl FnMut(Event) + 'static) -> Self {
         let devices = config.domains.iter().flat_map(|domain| &domain.devices);
         let pool = devices.map(|device| (device.sbdf, Slot::Unclaimed)).collect();
         Self {
@@ -86,26 +98,23 @@ impl Supervisor {
             sessions: BTreeMap::new(),
             running: JoinSet::new(),
             settled: BTreeSet::new(),
+            report: Box::new(report),
         }
     }
 
-    /// Claims what is declared, calls `ready`, serves domains as they come and go until `shutdown`, and gives back to dom0 what
+    /// Claims what is declared, serves domains as they come and go until `shutdown`, and gives back to dom0 what
     /// no guest has.
     ///
     /// # Errors
     /// What ended it before that.
-    pub async fn run(
-        mut self,
-        ready: impl FnOnce(),
-        shutdown: impl Future<Output = ()>,
-    ) -> Result<(), SupervisorError> {
+    pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), SupervisorError> {
         // One thread runs the whole control plane; what blocks, and each guest's ring, has a thread of its own.
-        let result = LocalSet::new().run_until(self.serve(ready, shutdown)).await;
+        let result = LocalSet::new().run_until(self.serve(shutdown)).await;
         self.give_back().await?;
         result
     }
 
-    async fn serve(&mut self, ready: impl FnOnce(), shutdown: impl Future<Output = ()>) -> Result<(), SupervisorError> {
+    async fn serve(&mut self, shutdown: impl Future<Output = ()>) -> Result<(), SupervisorError> {
         let mut introduced = self.xenstore.watch(&Path::INTRODUCE_DOMAIN).await?;
         let mut released = self.xenstore.watch(&Path::RELEASE_DOMAIN).await?;
         for domain in self.config.domains.clone() {
@@ -113,7 +122,8 @@ impl Supervisor {
                 self.claim(device).await?;
             }
         }
-        ready();
+        tracing::info!("ready");
+        (self.report)(Event::Ready);
         tokio::pin!(shutdown);
         loop {
             self.reconcile().await?;
@@ -168,7 +178,7 @@ impl Supervisor {
     async fn begin(&mut self, info: &DomainInfo, declared: Domain, guest: Guest) -> Result<(), SupervisorError> {
         if info.hvm {
             tracing::error!(domain = %guest, "is hardware virtualised and has no PCI frontend; only PV guests can be served: type=\"pv\"");
-            self.settled.insert(guest.domain);
+            self.refuse(guest);
             return Ok(());
         }
         for device in &declared.devices {
@@ -187,7 +197,7 @@ impl Supervisor {
                 Some(Slot::Unclaimed | Slot::Broken) | None => {
                     tracing::error!(domain = %guest, function = %device.sbdf,
                         "gets no devices: this one is not to be had, for the reason given above");
-                    self.settled.insert(guest.domain);
+                    self.refuse(guest);
                     return Ok(());
                 }
             }
@@ -209,10 +219,6 @@ impl Supervisor {
     /// Takes in what a session gave back.
     fn take_in(&mut self, ended: Ended) {
         self.sessions.remove(&ended.guest.domain);
-        if let Err(error) = ended.outcome {
-            tracing::error!(domain = %ended.guest, %error, "gets no devices");
-            self.settled.insert(ended.guest.domain);
-        }
         for device in ended.devices {
             let (function, slot) = match device {
                 Ok(claimed) => {
@@ -228,6 +234,19 @@ impl Supervisor {
             };
             self.pool.insert(function, slot);
         }
+        match ended.outcome {
+            Ok(()) => (self.report)(Event::Released(ended.guest)),
+            Err(error) => {
+                tracing::error!(domain = %ended.guest, %error, "gets no devices");
+                self.refuse(ended.guest);
+            }
+        }
+    }
+
+    /// The domain gets nothing, for as long as it is there.
+    fn refuse(&mut self, guest: Guest) {
+        self.settled.insert(guest.domain);
+        (self.report)(Event::Refused(guest));
     }
 
     async fn claim(&mut self, device: &Device) -> Result<(), SupervisorError> {
