@@ -5,6 +5,8 @@ mod dump;
 mod models;
 mod registers;
 
+use std::fmt;
+
 use xenpcid_address::Sbdf;
 use xenpcid_policy::Resource;
 
@@ -17,7 +19,7 @@ pub(crate) use registers::Registers;
 const E1000E: &str = include_str!("../fixtures/e1000e-82574.config.txt");
 
 /// A PCI function to put into a [`World`](crate::World): its hardware, and what firmware and Linux know of it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct SimDevice {
     pub(crate) function: Sbdf,
     pub(crate) config: Vec<u8>,
@@ -170,5 +172,12 @@ impl SimDevice {
             is_virtual_function: self.physical_function.is_some(),
             vital_product_data: &self.vital_product_data,
         })
+    }
+}
+
+impl fmt::Debug for SimDevice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (vendor, device) = self.identity;
+        write!(f, "SimDevice({} [{vendor:04x}:{device:04x}])", self.function)
     }
 }

@@ -1,6 +1,7 @@
 //! One domain of the simulated hypervisor.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 use pcifront_shim::SharedPage;
@@ -125,14 +126,29 @@ impl Domain {
 impl Domain {
     /// Whether it may use any of the addresses.
     pub(crate) fn reaches(&self, resource: &Resource) -> bool {
-        if !resource.is_present() {
-            return false;
-        }
-        if resource.is_io() {
-            let port = |address: u64| u32::try_from(address).unwrap_or(u32::MAX - 1);
-            self.ports.overlaps(&(port(resource.start)..port(resource.end) + 1))
-        } else {
-            self.frames.overlaps(&(resource.start >> 12..(resource.end >> 12) + 1))
+        match resource.is_io() {
+            _ if !resource.is_present() => false,
+            true => self.ports.overlaps(&ports(resource)),
+            false => self.frames.overlaps(&frames(resource)),
         }
     }
+
+    /// It may use none of the addresses any longer.
+    pub(crate) fn forbid(&mut self, resource: &Resource) {
+        if resource.is_io() {
+            self.ports.remove(ports(resource));
+        } else {
+            self.frames.remove(frames(resource));
+        }
+    }
+}
+
+fn ports(resource: &Resource) -> Range<u32> {
+    // Ports of x86 have 16 bits.
+    let port = |address: u64| u32::try_from(address).unwrap_or(u32::MAX - 1);
+    port(resource.start)..port(resource.end) + 1
+}
+
+fn frames(resource: &Resource) -> Range<u64> {
+    resource.start >> 12..(resource.end >> 12) + 1
 }

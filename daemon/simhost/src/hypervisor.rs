@@ -11,6 +11,8 @@ use crate::world::State;
 
 /// I/O ports of x86.
 const PORTS: u32 = 0x1_0000;
+/// Pirqs that dom0 can have, as Xen's `extra_guest_irqs=` has it by default.
+const DOM0_PIRQS: u32 = GSIS + 256;
 /// Machine frames of 4 KiB that a physical address of 52 bits reaches.
 const FRAMES: u64 = 1 << 40;
 
@@ -31,7 +33,12 @@ impl Hypervisor for World {
     fn test_assign_device(&self, domain: DomainId, function: Sbdf) -> Result<(), HostError> {
         let call = Call::new("test_assign_device").domain(domain).function(function);
         self.perform(call, |state| {
-            state.may_have_devices(domain)?;
+            // DOMID_INVALID asks whether any guest could have it.
+            if domain == DomainId::INVALID {
+                state.machine_has_iommu()?;
+            } else {
+                state.may_have_devices(domain)?;
+            }
             // Xen has one error for a function it does not know and for one that a guest has.
             state.assignable(function).map_err(|_| Errno::EINVAL)
         })
@@ -86,7 +93,7 @@ impl Hypervisor for World {
         self.perform(call, |state| {
             let known = state.dom0_pirqs.contains(&pirq);
             let domain = state.domain(domain)?;
-            if pirq.0 >= GSIS {
+            if pirq.0 >= DOM0_PIRQS {
                 return Err(Errno::EINVAL);
             }
             if !known {
@@ -173,7 +180,11 @@ impl State {
             None if domain == DomainId::IO => true,
             None => return Err(Errno::ESRCH),
         };
-        if has_iommu && self.options.iommu { Ok(()) } else { Err(Errno::EOPNOTSUPP) }
+        if has_iommu { self.machine_has_iommu() } else { Err(Errno::EOPNOTSUPP) }
+    }
+
+    fn machine_has_iommu(&self) -> Result<(), Errno> {
+        if self.options.iommu { Ok(()) } else { Err(Errno::EOPNOTSUPP) }
     }
 
     /// Devices of dom0 and of quarantine are free to be assigned.

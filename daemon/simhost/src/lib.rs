@@ -11,7 +11,7 @@
 //! | `pci_host` | Linux: sysfs, driver core |
 //! | `hypervisor` | Xen: domctls, physdev operations |
 //! | `grants`, `events` | Xen: grant tables, event channels; dom0's gntdev and evtchn |
-//! | `toolstack` | xl: domains and their xenstore nodes |
+//! | `toolstack`, `libxl` | xl: domains and their xenstore nodes |
 //! | [`SimGuest`] | a PV guest with Linux' pcifront |
 //! | `traffic` | what a device and a guest can reach: interrupts, DMA, memory, ports |
 #![forbid(unsafe_code)]
@@ -25,6 +25,7 @@ mod guest;
 mod hypervisor;
 mod leaks;
 mod ledger;
+mod libxl;
 mod pci_host;
 mod toolstack;
 mod traffic;

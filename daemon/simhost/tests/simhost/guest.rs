@@ -1,5 +1,4 @@
 //! A simulated guest against a backend that is no more than the protocol: one function, read from its registers.
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,8 +12,9 @@ use xenstore_protocol::pci_nodes::{DeviceOptions, NewDevice, PciNodes, Root};
 use xenstore_protocol::xenbus::switch_state;
 use xenstore_protocol::{Client, Path, XenbusState};
 
-const NIC: Sbdf = Sbdf::from_devfn(0, 1, 0);
 const VIRTUAL: Sbdf = Sbdf::from_devfn(0, 0, 0);
+use super::NIC;
+
 const UUID: [u8; 16] = [7; 16];
 
 /// Serves config accesses of one function, straight to its registers, and one MSI vector.
