@@ -17,7 +17,7 @@ const FRAME: u64 = 4096;
 /// A device that a guest has.
 pub struct Assigned {
     domain: DomainId,
-    claimed: Claimed,
+    claimed: Box<Claimed>,
     address: VirtualAddress,
     view: ConfigView,
     pub(crate) interrupts: Interrupts,
@@ -34,10 +34,10 @@ impl Assigned {
     pub fn assign(
         host: &Host,
         domain: DomainId,
-        claimed: Claimed,
+        claimed: Box<Claimed>,
         address: VirtualAddress,
         lines: &mut BTreeSet<u8>,
-    ) -> Result<Self, (Claimed, ClaimError)> {
+    ) -> Result<Self, (Box<Claimed>, ClaimError)> {
         let view = match ConfigView::compile(claimed.snapshot()) {
             Ok(view) => view,
             Err(reason) => {
@@ -84,7 +84,7 @@ impl Assigned {
     ///
     /// # Errors
     /// A device that cannot be renewed, and must not be given to anybody.
-    pub fn take_back(mut self, host: &Host) -> Result<Claimed, (Claimed, ClaimError)> {
+    pub fn take_back(mut self, host: &Host) -> Result<Box<Claimed>, (Box<Claimed>, ClaimError)> {
         let function = self.claimed.function();
         if let Err(error) = self.interrupts.disable(host, &self.claimed) {
             tracing::warn!(%function, %error, "could not switch its interrupts off; the reset will");

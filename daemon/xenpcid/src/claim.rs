@@ -113,18 +113,23 @@ impl Claimed {
     ///
     /// # Errors
     /// What stood in the way. The device is then as it was before, or what could not be undone was logged.
-    pub fn claim(host: &Host, device: &Device) -> Result<Self, ClaimError> {
+    pub fn claim(host: &Host, device: &Device) -> Result<Box<Self>, ClaimError> {
         let mut ledger = Ledger::default();
-        Self::try_claim(host, device, &mut ledger)
-            .map(|claimed| Self { ledger: std::mem::take(&mut ledger), ..claimed })
-            .inspect_err(|_| {
+        match Self::try_claim(host, device, &mut ledger) {
+            Ok(mut claimed) => {
+                claimed.ledger = ledger;
+                Ok(claimed)
+            }
+            Err(error) => {
                 for error in ledger.undo(host).err().into_iter().flatten() {
                     tracing::error!(function = %device.sbdf, %error, "could not be undone");
                 }
-            })
+                Err(error)
+            }
+        }
     }
 
-    fn try_claim(host: &Host, device: &Device, ledger: &mut Ledger) -> Result<Self, ClaimError> {
+    fn try_claim(host: &Host, device: &Device, ledger: &mut Ledger) -> Result<Box<Self>, ClaimError> {
         let function = device.sbdf;
         let before = host.pci.describe(function)?;
         // Nothing may be touched while a guest has the device, so that is asked for first.
@@ -151,7 +156,7 @@ impl Claimed {
             }
             ledger.carry_out(host, Step::MsixPrepared { function })?;
         }
-        let claimed = Self {
+        let claimed = Box::new(Self {
             function,
             reset: device.reset,
             has_reset,
@@ -160,7 +165,7 @@ impl Claimed {
             capabilities,
             config,
             ledger: Ledger::default(),
-        };
+        });
         claimed.renew(host)?;
         ledger.carry_out(host, Step::Quarantined { function })?;
         ledger.carry_out(host, Step::StubBound { function })?;

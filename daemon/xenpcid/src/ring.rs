@@ -138,7 +138,7 @@ fn refused(error: &EnableError) -> Reply {
 
 /// A running ring.
 pub struct RingServer {
-    bus: Arc<Mutex<GuestBus>>,
+    bus: Arc<Mutex<Box<GuestBus>>>,
     port: Arc<dyn EventPort>,
     stopping: Arc<AtomicBool>,
     thread: JoinHandle<()>,
@@ -151,10 +151,10 @@ impl RingServer {
     /// # Errors
     /// If no thread can be started.
     pub fn start(
-        bus: GuestBus,
+        bus: Box<GuestBus>,
         page: Box<dyn GrantedPage>,
         port: Arc<dyn EventPort>,
-    ) -> Result<Self, (GuestBus, std::io::Error)> {
+    ) -> Result<Self, (Box<GuestBus>, std::io::Error)> {
         let name = format!("ring-{}", bus.domain);
         let bus = Arc::new(Mutex::new(bus));
         let stopping = Arc::new(AtomicBool::new(false));
@@ -187,7 +187,7 @@ impl RingServer {
 
     /// Stops to answer, unmaps the page and closes the port. Blocks for as long as a request that is being answered takes.
     #[must_use]
-    pub fn stop(self) -> GuestBus {
+    pub fn stop(self) -> Box<GuestBus> {
         self.stopping.store(true, Ordering::Release);
         if let Err(error) = self.port.wake() {
             tracing::error!(%error, "the ring's thread could not be woken");
@@ -201,7 +201,7 @@ impl RingServer {
 
 /// The bus, once the thread that shared it is gone.
 #[expect(clippy::expect_used, reason = "the only other owner is a thread that has ended or never began")]
-fn unwrap_bus(bus: Arc<Mutex<GuestBus>>) -> GuestBus {
+fn unwrap_bus(bus: Arc<Mutex<Box<GuestBus>>>) -> Box<GuestBus> {
     Arc::into_inner(bus).expect("the bus has one owner").into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -78,7 +78,7 @@ pub enum SessionError {
 }
 
 /// A device given back: ready for the next guest, or not and why.
-pub type Returned = Result<Claimed, (Claimed, ClaimError)>;
+pub type Returned = Result<Box<Claimed>, (Box<Claimed>, ClaimError)>;
 
 /// What a session leaves.
 pub struct Ended {
@@ -112,7 +112,7 @@ pub async fn serve(
     host: Host,
     xenstore: Client,
     guest: Guest,
-    devices: Vec<Claimed>,
+    devices: Vec<Box<Claimed>>,
     stopped: oneshot::Receiver<()>,
 ) -> Ended {
     let assigned = on_thread(&host, {
@@ -144,7 +144,7 @@ pub async fn serve(
 /// The guest's devices, and whether anybody answers for them.
 enum Bus {
     /// Nobody does.
-    Idle(GuestBus),
+    Idle(Box<GuestBus>),
     /// The ring's thread does.
     Served(RingServer),
     /// Between the two, or lost with a task that panicked.
@@ -327,7 +327,11 @@ async fn on_thread<T: Send + 'static>(
 }
 
 /// Assigns all devices or none.
-fn assign_all(host: &Host, guest: &Guest, devices: Vec<Claimed>) -> Result<GuestBus, (Vec<Returned>, SessionError)> {
+fn assign_all(
+    host: &Host,
+    guest: &Guest,
+    devices: impl IntoIterator<Item = Box<Claimed>>,
+) -> Result<Box<GuestBus>, (Vec<Returned>, SessionError)> {
     let mut slots = VirtualBus::new();
     let mut lines = BTreeSet::new();
     let mut assigned = Vec::new();
@@ -341,7 +345,7 @@ fn assign_all(host: &Host, guest: &Guest, devices: Vec<Claimed>) -> Result<Guest
             }
         }
     }
-    Ok(GuestBus::new(host.clone(), guest.domain, slots, assigned))
+    Ok(Box::new(GuestBus::new(host.clone(), guest.domain, slots, assigned)))
 }
 
 fn assign(
@@ -349,8 +353,8 @@ fn assign(
     guest: &Guest,
     slots: &mut VirtualBus,
     lines: &mut BTreeSet<u8>,
-    claimed: Claimed,
-) -> Result<Assigned, (Claimed, SessionError)> {
+    claimed: Box<Claimed>,
+) -> Result<Assigned, (Box<Claimed>, SessionError)> {
     // Asked before anything is granted: a domain without an IOMMU is the most frequent mistake.
     if let Err(error) = host.hypervisor.test_assign_device(guest.domain, claimed.function()) {
         return Err((claimed, ClaimError::from(error).into()));

@@ -207,7 +207,7 @@ impl Supervisor {
             if let Some(slot) = self.pool.get_mut(&device.sbdf)
                 && let Slot::Free(claimed) = std::mem::replace(slot, Slot::Lent(guest.domain))
             {
-                devices.push(*claimed);
+                devices.push(claimed);
             }
         }
         let (stop, stopped) = oneshot::channel();
@@ -224,7 +224,7 @@ impl Supervisor {
                 Ok(claimed) => {
                     let function = claimed.function();
                     tracing::info!(%function, domain = %ended.guest, "released, in quarantine and ready for the next guest");
-                    (function, Slot::Free(Box::new(claimed)))
+                    (function, Slot::Free(claimed))
                 }
                 Err((claimed, error)) => {
                     let function = claimed.function();
@@ -250,14 +250,14 @@ impl Supervisor {
     }
 
     async fn claim(&mut self, device: &Device) -> Result<(), SupervisorError> {
-        let (host, device) = (self.host.clone(), device.clone());
+        let (host, device) = (self.host.clone(), *device);
         let function = device.sbdf;
         let slot = match tokio::task::spawn_blocking(move || Claimed::claim(&host, &device)).await? {
             Ok(claimed) => {
                 let description = claimed.description();
                 tracing::info!(%function, vendor = format_args!("{:04x}", description.vendor),
                     device = format_args!("{:04x}", description.device), "claimed");
-                Slot::Free(Box::new(claimed))
+                Slot::Free(claimed)
             }
             Err(error) => {
                 tracing::error!(%function, %error, "cannot be claimed");

@@ -1,4 +1,5 @@
 //! The whole daemon in one process, on the simulated host, with simulated guests.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on should stop where it is")]
 
 use std::error::Error;
 use std::time::Duration;

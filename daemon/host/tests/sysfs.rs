@@ -1,0 +1,156 @@
+//! sysfs as a folder: what is read from it and written to it. That Linux then does what is asked is shown on real Xen.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on should stop where it is")]
+
+use std::fs;
+use std::path::PathBuf;
+
+use tempfile::TempDir;
+use xenpcid_address::Sbdf;
+use xenpcid_host::{Errno, PciHost, Sysfs};
+use xenpcid_policy::{Access, ConfigSize};
+
+const FUNCTION: Sbdf = Sbdf::from_devfn(0, 3, 0);
+
+struct Tree {
+    root: TempDir,
+}
+
+impl Tree {
+    fn new() -> Self {
+        let tree = Self { root: tempfile::tempdir().unwrap() };
+        tree.write("vendor", "0x8086\n");
+        tree.write("device", "0x10d3\n");
+        tree.write("class", "0x020000\n");
+        tree.write("irq", "21\n");
+        let none = "0x0000000000000000 0x0000000000000000 0x0000000000000000\n";
+        let memory = "0x00000000feb80000 0x00000000feb9ffff 0x0000000000040200\n";
+        tree.write("resource", &(memory.to_owned() + &none.repeat(12)));
+        fs::write(tree.attribute("config"), vec![0xff; 4096]).unwrap();
+        tree
+    }
+
+    fn attribute(&self, name: &str) -> PathBuf {
+        self.root.path().join("bus/pci/devices").join(FUNCTION.to_string()).join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.attribute(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.attribute(name)).unwrap()
+    }
+
+    fn host(&self) -> Sysfs {
+        Sysfs::new(self.root.path())
+    }
+}
+
+#[test]
+fn function_is_described_from_its_attributes() {
+    let tree = Tree::new();
+    std::os::unix::fs::symlink("../../../bus/pci/drivers/e1000e", tree.attribute("driver")).unwrap();
+    std::os::unix::fs::symlink("../0000:02:00.0", tree.attribute("physfn")).unwrap();
+
+    let description = tree.host().describe(FUNCTION).unwrap();
+
+    assert_eq!((description.vendor, description.device, description.class), (0x8086, 0x10d3, 0x02_0000));
+    assert_eq!(description.interrupt, 21);
+    assert_eq!(description.driver.as_deref(), Some("e1000e"));
+    assert_eq!(description.physical_function, Some(Sbdf::from_devfn(0, 2, 0)));
+    let sizes = description.resources.map(|resource| resource.size());
+    assert_eq!(sizes, [0x2_0000, 0, 0, 0, 0, 0, 0]);
+}
+
+#[test]
+fn function_that_is_not_there_is_enodev_and_broken_attribute_einval() {
+    let tree = Tree::new();
+
+    let absent = tree.host().describe(Sbdf::from_devfn(0, 9, 0)).unwrap_err();
+    tree.write("vendor", "intel\n");
+    let broken = tree.host().describe(FUNCTION).unwrap_err();
+
+    assert_eq!(absent.errno, Errno::ENODEV);
+    assert_eq!(broken.errno, Errno::EINVAL);
+    assert!(broken.object.ends_with("vendor"), "{broken}");
+}
+
+#[test]
+fn functions_are_listed_in_order_and_other_names_left_out() {
+    let tree = Tree::new();
+    for name in ["0000:00:1f.0", "10000:e1:00.0"] {
+        fs::create_dir_all(tree.root.path().join("bus/pci/devices").join(name)).unwrap();
+    }
+
+    let functions = tree.host().functions().unwrap();
+
+    assert_eq!(functions, [Sbdf::new(0, 0, 0x1f, 0).unwrap(), FUNCTION]);
+}
+
+#[test]
+fn attributes_are_written_as_linux_takes_them() {
+    let tree = Tree::new();
+    for name in ["driver_override", "enable", "power/control", "d3cold_allowed", "reset"] {
+        tree.write(name, "");
+    }
+    let host = tree.host();
+
+    host.set_driver_override(FUNCTION, Some("pci-stub")).unwrap();
+    host.set_enabled(FUNCTION, true).unwrap();
+    host.pin_power(FUNCTION, true).unwrap();
+    host.reset(FUNCTION).unwrap();
+
+    assert_eq!(tree.read("driver_override"), "pci-stub");
+    assert_eq!(tree.read("enable"), "1");
+    assert_eq!(tree.read("power/control"), "on");
+    assert_eq!(tree.read("d3cold_allowed"), "0");
+    assert_eq!(tree.read("reset"), "1");
+}
+
+#[test]
+fn function_without_reset_says_so() {
+    let tree = Tree::new();
+
+    let error = tree.host().reset(FUNCTION).unwrap_err();
+
+    assert_eq!(tree.host().reset_methods(FUNCTION).unwrap(), [""; 0]);
+    assert_eq!(error.errno, Errno::ENOTTY);
+    assert!(error.to_string().contains("best-effort"), "{error}");
+}
+
+#[test]
+fn function_without_driver_need_not_be_unbound() {
+    let tree = Tree::new();
+
+    assert_eq!(tree.host().unbind(FUNCTION), Ok(()));
+}
+
+#[test]
+fn configuration_accesses_have_the_width_asked_for() {
+    let tree = Tree::new();
+    let config = tree.host().open_config(FUNCTION).unwrap();
+
+    config.write(Access::dword(0x10), 0x1122_3344).unwrap();
+    config.write(Access::word(0x14), 0xffff_5566).unwrap();
+    config.write(Access::byte(0x18), 0xffff_ff77).unwrap();
+
+    assert_eq!(config.size(), ConfigSize::Express);
+    assert_eq!(config.read(Access::dword(0x10)), Ok(0x1122_3344));
+    assert_eq!(config.read(Access::dword(0x14)), Ok(0xffff_5566));
+    assert_eq!(config.read(Access::dword(0x18)), Ok(0xffff_ff77));
+    assert_eq!(config.read(Access::word(0x12)), Ok(0x1122));
+    assert_eq!(config.read(Access::byte(0x11)), Ok(0x33));
+}
+
+#[test]
+fn configuration_space_of_another_size_is_refused() {
+    let tree = Tree::new();
+    // What Linux shows to who is not root.
+    fs::write(tree.attribute("config"), vec![0; 64]).unwrap();
+
+    let error = tree.host().open_config(FUNCTION).map(drop).unwrap_err();
+
+    assert_eq!(error.errno, Errno::EINVAL);
+}
