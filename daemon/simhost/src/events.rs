@@ -138,11 +138,15 @@ impl Dom0Port {
     fn call(&self, operation: &'static str) -> Call {
         Call::new(operation).domain(self.domain).detail(format_args!("port {}", self.remote_port))
     }
+
+    fn strike(&self, operation: &'static str) -> Result<(), HostError> {
+        self.world.strike(operation, || self.call(operation))
+    }
 }
 
 impl EventPort for Dom0Port {
     fn wait(&self, timeout: Option<Duration>) -> Result<Wakeup, HostError> {
-        self.world.strike(&self.call("wait_event_channel"))?;
+        self.strike("wait_event_channel")?;
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let mut state = self.channel.lock();
         loop {
@@ -168,7 +172,7 @@ impl EventPort for Dom0Port {
     }
 
     fn unmask(&self) -> Result<(), HostError> {
-        self.world.strike(&self.call("unmask_event_channel"))?;
+        self.strike("unmask_event_channel")?;
         let mut state = self.channel.lock();
         if let Some(bound) = &mut state.bound {
             // A port that is not masked stays as it is; one with an event still to be read too.
@@ -184,7 +188,7 @@ impl EventPort for Dom0Port {
     }
 
     fn notify(&self) -> Result<(), HostError> {
-        self.world.strike(&self.call("notify_event_channel"))?;
+        self.strike("notify_event_channel")?;
         self.channel.notify_guest();
         Ok(())
     }

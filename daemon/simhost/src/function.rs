@@ -85,7 +85,7 @@ impl Function {
             Msix {
                 offset,
                 entries: u16::from_le_bytes([entries_low, entries_high]) + 1,
-                table_bar: usize::from(device.config[usize::from(offset) + 4] & 0x7),
+                table_bar: usize::from(registers.read(Access::byte(offset + 4)).to_le_bytes()[0] & 0x7),
             }
         });
         Self {

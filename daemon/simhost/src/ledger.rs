@@ -5,7 +5,7 @@ use std::fmt;
 use xenpcid_address::{DomainId, Sbdf};
 use xenpcid_host::Errno;
 
-/// One call of the host's traits. Reads of configuration space are not kept.
+/// One call of the host's traits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
     /// Name of the trait's method, as errors have it (`map_msi`, `write_config`, `map_grant`, `bind_event_channel`, ...).

@@ -28,10 +28,7 @@ impl World {
         let nodes = PciNodes::new(domain);
         for device in nodes.read_backend(&store).await?.devices {
             self.lock().take_away(domain, device.host);
-            // A backend or guest that does not answer in time leaves its nodes behind, and libxl goes on.
-            if let Ok(removed) = tokio::time::timeout(2 * PATIENCE, remove(&store, &nodes, device.host)).await {
-                removed?;
-            }
+            remove(&store, &nodes, device.host).await?;
         }
         self.destroy_domain(domain).await
     }
@@ -58,9 +55,12 @@ impl State {
     }
 }
 
-/// The handshake by which the guest lets go of one device.
+/// The handshake by which the guest lets go of one device. A backend or guest that does not answer in time leaves its nodes
+/// behind, and libxl goes on.
 async fn remove(store: &Client, nodes: &PciNodes, device: Sbdf) -> Result<(), Error> {
-    connected(store, nodes).await?;
+    if !connected(store, nodes).await? {
+        return Ok(());
+    }
     loop {
         let transaction = store.begin().await?;
         let Some(found) = nodes.find_device(&transaction, device).await? else { return Ok(()) };
@@ -70,7 +70,9 @@ async fn remove(store: &Client, nodes: &PciNodes, device: Sbdf) -> Result<(), Er
             break;
         }
     }
-    connected(store, nodes).await?;
+    if !connected(store, nodes).await? {
+        return Ok(());
+    }
     loop {
         let transaction = store.begin().await?;
         let Some(found) = nodes.find_device(&transaction, device).await? else { return Ok(()) };
@@ -85,11 +87,15 @@ async fn remove(store: &Client, nodes: &PciNodes, device: Sbdf) -> Result<(), Er
     }
 }
 
-/// Waits until the backend is connected, or its directory gone.
-async fn connected(store: &Client, nodes: &PciNodes) -> Result<(), Error> {
-    let mut watch = store.watch(&nodes.backend_state()).await?;
-    while !matches!(read_state(store, &nodes.backend_state()).await?, XenbusState::Connected | XenbusState::Unknown) {
-        watch.changed().await?;
-    }
-    Ok(())
+/// Waits until the backend is connected, or its directory gone; `false` if that takes too long.
+async fn connected(store: &Client, nodes: &PciNodes) -> Result<bool, Error> {
+    let path = nodes.backend_state();
+    let mut watch = store.watch(&path).await?;
+    let wait = async {
+        while !matches!(read_state(store, &path).await?, XenbusState::Connected | XenbusState::Unknown) {
+            watch.changed().await?;
+        }
+        Ok(true)
+    };
+    tokio::time::timeout(PATIENCE, wait).await.unwrap_or(Ok(false))
 }

@@ -149,13 +149,11 @@ impl ConfigSpace for ConfigFile {
     }
 
     fn read(&self, access: Access) -> Result<u32, HostError> {
-        let failed = |errno| {
-            HostError::new("read_config", format_args!("{} offset {:#x}", self.function, access.offset()), errno)
-        };
-        let mut state = self.world.lock();
-        if let Some(errno) = state.faults.strike("read_config") {
-            return Err(failed(errno));
-        }
+        const OPERATION: &str = "read_config";
+        let call = || Call::new(OPERATION).function(self.function).detail(access);
+        let failed = |errno| HostError::new(OPERATION, call().object(), errno);
+        self.world.strike(OPERATION, call)?;
+        let state = self.world.lock();
         let function = state.functions.get(&self.function).ok_or_else(|| failed(Errno::ENODEV))?;
         // A read beyond the end of the file gives less than was asked for.
         if self.is_inside(access) { Ok(function.read(access)) } else { Err(failed(Errno::EIO)) }

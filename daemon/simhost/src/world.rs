@@ -96,7 +96,7 @@ impl World {
         &self.shared.store
     }
 
-    /// Plugs a function in. Linux finds it, and its driver binds.
+    /// Plugs a function in, in the place of what was at its address. Linux finds it, and its driver binds.
     pub fn add_device(&self, device: SimDevice) {
         let mut state = self.lock();
         let function = Function::new(&device);
@@ -127,7 +127,8 @@ impl World {
         self.lock().faults.add(None, nth, errno);
     }
 
-    /// The calls so far, in order.
+    /// The calls so far, in order. Reads of configuration space and the use of a bound port come too often to be kept, unless
+    /// they failed by a fault.
     #[must_use]
     pub fn calls(&self) -> Vec<Call> {
         self.lock().ledger.clone()
@@ -180,10 +181,11 @@ impl World {
     }
 
     /// A call that comes too often to be recorded, unless it is made to fail.
-    pub(crate) fn strike(&self, call: &Call) -> Result<(), HostError> {
+    pub(crate) fn strike(&self, operation: &'static str, call: impl FnOnce() -> Call) -> Result<(), HostError> {
         let mut state = self.lock();
-        let Some(errno) = state.faults.strike(call.operation) else { return Ok(()) };
-        state.ledger.push(Call { error: Some(errno), ..call.clone() });
+        let Some(errno) = state.faults.strike(operation) else { return Ok(()) };
+        let call = Call { error: Some(errno), ..call() };
+        state.ledger.push(call.clone());
         Err(HostError::new(call.operation, call.object(), errno))
     }
 

@@ -170,10 +170,9 @@ impl Build {
     }
 
     fn capability(&mut self, id: u8, at: u16, image: &Image<'_>) {
-        let word = |offset: u16| {
-            let at = usize::from(at + offset);
-            u16::from_le_bytes([image.config[at], image.config[at + 1]])
-        };
+        // A capability of a broken device may reach beyond the space, where everything reads as ones.
+        let byte = |offset: u16| image.config.get(usize::from(at + offset)).copied().unwrap_or(0xff);
+        let word = |offset: u16| u16::from_le_bytes([byte(offset), byte(offset + 1)]);
         match id {
             ID_POWER_MANAGEMENT => {
                 self.all(at, POWER_MANAGEMENT);
@@ -205,7 +204,7 @@ impl Build {
                 }
             }
             // PCI Advanced Capabilities ECN: FLR capability, Initiate FLR.
-            ID_ADVANCED_FEATURES if image.config[usize::from(at) + 3] & 0x02 != 0 => {
+            ID_ADVANCED_FEATURES if byte(3) & 0x02 != 0 => {
                 self.behaviour.reset_triggers.push((at + 4, 0x01));
             }
             _ => {}

@@ -122,15 +122,15 @@ impl Registers {
     /// turns F over to say so.
     fn access_vital_product_data(&mut self, written: u16) {
         let Some(data) = &mut self.behaviour.vital_product_data else { return };
-        let flag_at = usize::from(data.capability) + 3;
-        if usize::from(written) != flag_at {
+        let start = usize::from(data.capability);
+        let Some([_, _, low, high, register @ ..]) = self.cells.get_mut(start..start + 8) else { return };
+        if written != data.capability + 3 {
             return;
         }
-        let address = usize::from(self.cells[flag_at].value & 0x7f) << 8 | usize::from(self.cells[flag_at - 1].value);
-        let store = self.cells[flag_at].value & 0x80 != 0;
-        self.cells[flag_at].value ^= 0x80;
-        for (lane, at) in (address..address + 4).enumerate() {
-            let cell = &mut self.cells[flag_at + 1 + lane];
+        let address = usize::from(u16::from_le_bytes([low.value, high.value & 0x7f]));
+        let store = high.value & 0x80 != 0;
+        high.value ^= 0x80;
+        for (cell, at) in register.iter_mut().zip(address..) {
             match data.storage.get_mut(at) {
                 Some(byte) if store => *byte = cell.value,
                 Some(byte) => cell.value = *byte,

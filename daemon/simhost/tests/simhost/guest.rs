@@ -199,6 +199,29 @@ async fn guest_ends_with_its_domain() {
 }
 
 #[tokio::test]
+async fn xl_destroy_asks_a_guest_that_answers_and_leaves_no_node() {
+    let scene = scene().await;
+    let guest = SimGuest::start(&scene.world, scene.domain);
+    scene.publish_bus().await;
+    let backend = scene.connect(&guest).await;
+    guest.connected().await.unwrap();
+
+    let part_of_the_backend = async {
+        guest.wait_for(|status| status.state == XenbusState::Reconfiguring).await.unwrap();
+        scene.switch(XenbusState::Reconfigured).await;
+        guest.connected().await.unwrap();
+        scene.switch(XenbusState::Connected).await;
+    };
+    tokio::join!(scene.world.xl_destroy(scene.domain), part_of_the_backend).0.unwrap();
+    drop(backend);
+
+    assert!(!scene.dom0.exists(scene.nodes.backend()).await.unwrap());
+    assert!(!scene.dom0.exists(&Path::domain(scene.domain)).await.unwrap());
+    assert_eq!(scene.world.resets(NIC), 1);
+    assert_eq!(scene.world.leaks(), Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn guest_cannot_write_what_is_not_its_own() {
     let scene = scene().await;
     let guest = SimGuest::start(&scene.world, scene.domain);

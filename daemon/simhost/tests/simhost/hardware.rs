@@ -218,3 +218,20 @@ proptest! {
         prop_assert_eq!((words, bytes), (read(start, Width::Dword), read(start, Width::Dword)));
     }
 }
+
+#[test]
+fn capabilities_that_do_not_fit_are_no_more_than_wrong_bytes() {
+    for id in [0x01, 0x03, 0x05, 0x10, 0x11, 0x13] {
+        let world = World::new();
+        let device = SimDevice::e1000(OLD_NIC).with_config(0x06, &[0x10]).with_config(0x34, &[0xfc]);
+        world.add_device(device.with_config(0xfc, &[id, 0x00, 0xff, 0xff]));
+        let config = config(&world, OLD_NIC);
+
+        for offset in (0xf0..0x100).step_by(4) {
+            config.write(Access::dword(offset), u32::MAX).unwrap();
+        }
+
+        assert_eq!(config.read(Access::byte(0xfc)).unwrap(), u32::from(id));
+        assert!(world.host().pci.describe(OLD_NIC).is_ok());
+    }
+}

@@ -9,6 +9,7 @@ mod hardware;
 mod hypervisor;
 mod leaks;
 mod pci_host;
+mod violations;
 
 use xenpcid_address::Sbdf;
 use xenpcid_simhost::{SimDevice, World};
