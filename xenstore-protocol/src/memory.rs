@@ -1,8 +1,8 @@
 //! A xenstore server in memory, for tests and simulated hosts.
 //!
 //! It behaves as xenstored 4.17 does where a client can tell: permissions and their inheritance, transactions and
-//! conflicts, watches, quotas, long directories. One conformance suite runs over both. Not there: the special paths'
-//! own permissions, SET_TARGET, RESUME and CONTROL.
+//! conflicts, watches, quotas, long directories. One conformance suite runs over both. Not there: SET_TARGET, RESUME and
+//! CONTROL.
 //!
 //! ```
 //! # use xenstore_protocol::{Error, Path, memory::Server};

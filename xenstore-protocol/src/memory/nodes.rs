@@ -85,10 +85,11 @@ impl Nodes<'_> {
             MessageType::WRITE => head(payload).and_then(|(path, value)| self.write(path, value)),
             MessageType::MKDIR => self.mkdir(one(payload)?),
             MessageType::RM => self.rm(one(payload)?),
-            MessageType::SET_PERMS => head(payload).and_then(|(path, rest)| self.set_permissions(path, rest, known)),
+            MessageType::SET_PERMS => self.set_permissions(payload, known),
             _ => Err(ErrorName::Enosys),
         };
         if self.domain != DomainId::DOM0 && self.view.exceeds(self.quota.transaction_nodes) {
+            self.view.fail();
             return Err(ErrorName::Enospc);
         }
         answer
@@ -114,7 +115,11 @@ impl Nodes<'_> {
                 let node = node.clone();
                 Ok((path, node))
             }
-            Some(_) => Err(ErrorName::Eacces),
+            Some(_) => {
+                // xenstored looks above here as well, and so a transaction has used that node.
+                self.absence(&path, need);
+                Err(ErrorName::Eacces)
+            }
             None => Err(self.absence(&path, need)),
         }
     }
@@ -122,6 +127,7 @@ impl Nodes<'_> {
     /// What a domain is told about a node that is not there: only who may use the nearest one above it learns so.
     fn absence(&mut self, path: &Path, need: Need) -> ErrorName {
         let domain = self.domain;
+        let need = if matches!(need, Need::Own) { Need::Write } else { need };
         let above = std::iter::successors(path.parent(), Path::parent);
         for path in above {
             if let Some(node) = self.view.get(&path) {
@@ -214,7 +220,8 @@ impl Nodes<'_> {
         Ok(())
     }
 
-    fn fits(&self, node: &Node) -> Result<(), ErrorName> {
+    /// Is a node small enough? If not, a transaction that wanted it has failed.
+    fn fits(&mut self, node: &Node) -> Result<(), ErrorName> {
         if self.domain == DomainId::DOM0 {
             return Ok(());
         }
@@ -222,13 +229,18 @@ impl Nodes<'_> {
         let names: usize = node.children.iter().map(|name| name.len().saturating_add(1)).sum();
         let parts = [NODE_OVERHEAD, entries.saturating_mul(ENTRY_SIZE), names];
         let size = parts.into_iter().fold(node.value.len(), usize::saturating_add);
-        if size >= self.quota.node_size { Err(ErrorName::Enospc) } else { Ok(()) }
+        if size < self.quota.node_size {
+            return Ok(());
+        }
+        self.view.fail();
+        Err(ErrorName::Enospc)
     }
 
     fn rm(&mut self, path: &[u8]) -> Result<Vec<u8>, ErrorName> {
         match self.node(path, Need::Write) {
             Ok((path, _)) if path == Path::ROOT => return Err(ErrorName::Einval),
-            Ok((path, _)) => self.view.remove(&path),
+            Ok((path, _)) if !self.view.remove(&path) => return Err(ErrorName::Eio),
+            Ok(_) => {}
             Err(ErrorName::Enoent) => {
                 let parent = self.path(path)?.parent();
                 if parent.is_none_or(|parent| self.view.get(&parent).is_none()) {
@@ -240,29 +252,34 @@ impl Nodes<'_> {
         Ok(OK.to_vec())
     }
 
-    fn set_permissions(
-        &mut self,
-        path: &[u8],
-        permissions: &[u8],
-        known: impl Fn(DomainId) -> bool,
-    ) -> Result<Vec<u8>, ErrorName> {
-        if !permissions.ends_with(&[0]) {
-            return Err(ErrorName::Einval);
-        }
-        let permissions = Permissions::decode(permissions).map_err(|_| ErrorName::Einval)?;
+    fn set_permissions(&mut self, payload: &[u8], known: impl Fn(DomainId) -> bool) -> Result<Vec<u8>, ErrorName> {
         let privileged = self.domain == DomainId::DOM0;
-        if !privileged && permissions.others.len() >= self.quota.permissions {
-            return Err(ErrorName::Enospc);
-        }
+        let limit = if privileged { usize::MAX } else { self.quota.permissions };
+        let (path, permissions) = path_and_permissions(payload, limit, known)?;
         let (path, mut node) = self.node(path, Need::Own)?;
         if !privileged && permissions.owner != node.permissions.listed.owner {
             return Err(ErrorName::Eperm);
         }
-        if !known(permissions.owner) {
-            return Err(ErrorName::Enoent);
-        }
         node.permissions = NodePermissions::new(permissions);
+        self.fits(&node)?;
         self.view.put(&path, node);
         Ok(OK.to_vec())
     }
+}
+
+/// The arguments of SET_PERMS. There may be at most `limit` permissions, and the owner must be known.
+pub(super) fn path_and_permissions(
+    payload: &[u8],
+    limit: usize,
+    known: impl Fn(DomainId) -> bool,
+) -> Result<(&[u8], Permissions), ErrorName> {
+    let (path, permissions) = head(payload)?;
+    if !permissions.ends_with(&[0]) {
+        return Err(ErrorName::Einval);
+    }
+    let permissions = Permissions::decode(permissions).map_err(|_| ErrorName::Einval)?;
+    if permissions.others.len() >= limit {
+        return Err(ErrorName::Enospc);
+    }
+    if known(permissions.owner) { Ok((path, permissions)) } else { Err(ErrorName::Enoent) }
 }

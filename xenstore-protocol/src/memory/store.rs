@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use xenpcid_address::DomainId;
 
 use super::faults::{self, Fault, FaultAction};
-use super::nodes::{Nodes, OK, absolute, one, two};
+use super::nodes::{Nodes, OK, absolute, one, path_and_permissions, two};
 use super::quota::Quota;
 use super::tree::{Change, Node, NodePermissions, Transaction, Tree, View};
 use super::watches::Watch;
@@ -42,12 +42,17 @@ pub(super) struct Store {
     tree: Tree,
     /// The domains there are, and whether they are introduced.
     domains: BTreeMap<DomainId, bool>,
+    /// Who is told about domains.
+    special: BTreeMap<Path, NodePermissions>,
     connections: BTreeMap<u64, Connection>,
     last_connection: u64,
     pub(super) faults: Vec<Fault>,
     pub(super) quota: Quota,
     pub(super) accepting: bool,
 }
+
+/// Requests that only domain 0 may make.
+const PRIVILEGED: [MessageType; 3] = [MessageType::INTRODUCE, MessageType::RELEASE, MessageType::IS_DOMAIN_INTRODUCED];
 
 /// What a request leads to.
 type Outcome = Result<Vec<u8>, ErrorName>;
@@ -63,6 +68,7 @@ impl Store {
         Self {
             tree,
             domains: [(DomainId::DOM0, true)].into(),
+            special: [Path::INTRODUCE_DOMAIN, Path::RELEASE_DOMAIN].map(|path| (path, private())).into(),
             connections: BTreeMap::new(),
             last_connection: 0,
             faults: Vec::new(),
@@ -128,10 +134,8 @@ impl Store {
         }
         for path in self.tree.owned_by(domain) {
             let mut view = View::new(&mut self.tree, None);
-            // It may have gone with one above it.
-            if view.get(&path).is_some() {
-                view.remove(&path);
-            }
+            // It may have gone with one above it already.
+            view.remove(&path);
             let changes = view.changes;
             self.fire(&changes);
         }
@@ -178,12 +182,16 @@ impl Store {
     fn carry_out(&mut self, id: u64, domain: DomainId, message: &Message, changes: &mut Vec<Change>) -> Outcome {
         let payload = message.payload.as_slice();
         let connection = self.connections.get_mut(&id).ok_or(ErrorName::Eio)?;
-        let mut transaction = match message.transaction_id {
-            0 => None,
-            id => Some(connection.transactions.get_mut(&id).ok_or(ErrorName::Enoent)?),
-        };
+        if domain != DomainId::DOM0 && PRIVILEGED.contains(&message.kind) {
+            return Err(ErrorName::Eacces);
+        }
+        // Watches are never part of a transaction, whatever the message says.
+        let outside = message.transaction_id == 0 || matches!(message.kind, MessageType::WATCH | MessageType::UNWATCH);
+        if !outside && !connection.transactions.contains_key(&message.transaction_id) {
+            return Err(ErrorName::Enoent);
+        }
         match message.kind {
-            MessageType::TRANSACTION_START if transaction.is_some() => Err(ErrorName::Ebusy),
+            MessageType::TRANSACTION_START if message.transaction_id != 0 => Err(ErrorName::Ebusy),
             MessageType::TRANSACTION_START => self.start_transaction(id, domain),
             MessageType::TRANSACTION_END => self.end_transaction(id, message, changes),
             MessageType::WATCH => self.watch(id, domain, payload),
@@ -193,12 +201,8 @@ impl Store {
                 connection.transactions.clear();
                 Ok(OK.to_vec())
             }
+            MessageType::SET_PERMS if payload.starts_with(b"@") => self.set_special_permissions(domain, payload),
             MessageType::GET_DOMAIN_PATH => Ok(encode_strings([Path::domain(domain_argument(payload)?)])),
-            MessageType::INTRODUCE | MessageType::RELEASE | MessageType::IS_DOMAIN_INTRODUCED
-                if domain != DomainId::DOM0 =>
-            {
-                Err(ErrorName::Eacces)
-            }
             MessageType::INTRODUCE => {
                 let arguments: Vec<&[u8]> = decode_strings(payload).collect();
                 let [domain, _frame, _port] = arguments.as_slice() else { return Err(ErrorName::Einval) };
@@ -218,7 +222,8 @@ impl Store {
                 Ok(encode_strings([if introduced { "T" } else { "F" }]))
             }
             kind => {
-                let view = View::new(&mut self.tree, transaction.take());
+                let transaction = connection.transactions.get_mut(&message.transaction_id);
+                let view = View::new(&mut self.tree, transaction);
                 let mut nodes = Nodes { view, domain, quota: self.quota };
                 let answer = nodes.request(kind, payload, |domain| self.domains.contains_key(&domain));
                 changes.append(&mut nodes.view.changes);
@@ -306,10 +311,22 @@ impl Store {
         }
     }
 
-    /// Tells the watches of a special path; only domain 0 may know.
+    /// Tells the watches of a special path.
     fn fire_special(&mut self, path: Path) {
-        let permissions = vec![private()];
+        let permissions = self.special.get(&path).cloned().into_iter().collect();
         self.fire(&[Change { path, exact: true, permissions }]);
+    }
+
+    fn set_special_permissions(&mut self, domain: DomainId, payload: &[u8]) -> Outcome {
+        let (path, permissions) =
+            path_and_permissions(payload, usize::MAX, |domain| self.domains.contains_key(&domain))?;
+        let permitted = std::str::from_utf8(path).ok().and_then(|path| self.special.get_mut(path));
+        let permitted = permitted.ok_or(ErrorName::Einval)?;
+        if domain != DomainId::DOM0 {
+            return Err(ErrorName::Eacces);
+        }
+        *permitted = NodePermissions::new(permissions);
+        Ok(OK.to_vec())
     }
 }
 

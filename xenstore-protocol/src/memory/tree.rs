@@ -104,7 +104,7 @@ pub(super) struct Transaction {
     touched: HashMap<Path, Touched>,
     /// Paths in the order of their first change.
     changed: Vec<Path>,
-    /// It has used more nodes than it may, so it cannot be committed.
+    /// It went beyond a limit, so it cannot be committed.
     pub(super) failed: bool,
 }
 
@@ -133,28 +133,33 @@ impl<'a> View<'a> {
     pub(super) fn put(&mut self, path: &Path, node: Node) {
         let new = self.get(path).is_none();
         self.set(path, Some(node), false);
-        if let Some((parent_path, mut parent)) = self.parent(path).filter(|_| new) {
-            parent.children.push(path.name().to_owned());
-            self.set_silently(&parent_path, parent);
+        if new {
+            self.add_to_parent(path);
         }
     }
 
     /// As [`View::put`] of a node above the one that is really wanted: watches are not told.
     pub(super) fn put_silently(&mut self, path: &Path, node: Node) {
+        self.add_to_parent(path);
+        self.set_silently(path, node);
+    }
+
+    fn add_to_parent(&mut self, path: &Path) {
         if let Some((parent_path, mut parent)) = self.parent(path) {
             parent.children.push(path.name().to_owned());
             self.set_silently(&parent_path, parent);
         }
-        self.set_silently(path, node);
     }
 
-    /// Removes a node and everything below it.
-    pub(super) fn remove(&mut self, path: &Path) {
-        if let Some((parent_path, mut parent)) = self.parent(path) {
-            parent.children.retain(|child| child != path.name());
-            self.set_silently(&parent_path, parent);
-        }
+    /// Removes a node and everything below it; false if the node above does not list it. That happens in transactions
+    /// that cannot be committed any more: they have used the node above before somebody else made this one.
+    pub(super) fn remove(&mut self, path: &Path) -> bool {
+        let Some((parent_path, mut parent)) = self.parent(path) else { return false };
+        let Some(index) = parent.children.iter().position(|child| child == path.name()) else { return false };
+        parent.children.remove(index);
+        self.set_silently(&parent_path, parent);
         self.remove_below(path, false);
+        true
     }
 
     fn remove_below(&mut self, path: &Path, exact: bool) {
@@ -216,12 +221,16 @@ impl<'a> View<'a> {
         common.count().saturating_add(own.count())
     }
 
-    /// Has the transaction used more nodes than this? If so, it has failed.
-    pub(super) fn exceeds(&mut self, limit: usize) -> bool {
-        self.transaction.as_mut().is_some_and(|transaction| {
-            transaction.failed |= transaction.touched.len() > limit;
-            transaction.failed
-        })
+    /// Has the transaction used more nodes than this?
+    pub(super) fn exceeds(&self, limit: usize) -> bool {
+        self.transaction.as_ref().is_some_and(|transaction| transaction.touched.len() > limit)
+    }
+
+    /// The transaction cannot be committed any more.
+    pub(super) fn fail(&mut self) {
+        if let Some(transaction) = &mut self.transaction {
+            transaction.failed = true;
+        }
     }
 }
 
