@@ -77,6 +77,15 @@ pub enum SessionError {
     Task(#[from] tokio::task::JoinError),
 }
 
+/// Why a session is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// The domain is gone: take everything back.
+    Gone,
+    /// The daemon ends: leave the guest its devices.
+    Leave,
+}
+
 /// A device given back: ready for the next guest, or not and why.
 pub type Returned = Result<Box<Claimed>, (Box<Claimed>, ClaimError)>;
 
@@ -107,13 +116,13 @@ enum ConnectError {
     Thread(std::io::Error),
 }
 
-/// Serves a guest until it is gone, which `stopped` says.
+/// Serves a guest until `stopped` says to end.
 pub async fn serve(
     host: Host,
     xenstore: Client,
     guest: Guest,
     devices: Vec<Box<Claimed>>,
-    stopped: oneshot::Receiver<()>,
+    stopped: oneshot::Receiver<Stop>,
 ) -> Ended {
     let assigned = on_thread(&host, {
         let guest = guest.clone();
@@ -127,18 +136,21 @@ pub async fn serve(
     let nodes = PciNodes::new(guest.domain);
     let mut session =
         Session { host: host.clone(), xenstore, guest, nodes, bus: Bus::Idle(bus), complaints: RateLimit::default() };
-    let outcome = match session.publish().await {
-        Ok(()) => {
-            tokio::select! {
-                () = session.run() => {}
-                // Its sender is dropped only together with the whole daemon.
-                _ = stopped => {}
-            }
-            Ok(())
-        }
-        Err(error) => Err(error.into()),
+    if let Err(error) = session.publish().await {
+        return session.end(Err(error.into())).await;
+    }
+    let stop = tokio::select! {
+        () = session.run() => Stop::Leave,
+        // Its sender is dropped only together with the whole daemon.
+        stop = stopped => stop.unwrap_or(Stop::Leave),
     };
-    session.end(outcome).await
+    match stop {
+        Stop::Gone => session.end(Ok(())).await,
+        Stop::Leave => {
+            session.disconnect().await;
+            Ended { guest: session.guest, devices: Vec::new(), outcome: Ok(()) }
+        }
+    }
 }
 
 /// The guest's devices, and whether anybody answers for them.

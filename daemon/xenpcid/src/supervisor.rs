@@ -23,7 +23,7 @@ use xenpcid_host::{DomainInfo, Host, HostError};
 use xenstore_protocol::{Client, Path};
 
 use crate::claim::{ClaimError, Claimed};
-use crate::session::{self, Ended, Guest};
+use crate::session::{self, Ended, Guest, Stop};
 
 /// What ends the daemon.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +57,7 @@ enum Slot {
 /// A guest being served.
 struct Session {
     /// Ends the session.
-    stop: Option<oneshot::Sender<()>>,
+    stop: Option<oneshot::Sender<Stop>>,
 }
 
 /// What happens, for whoever follows the daemon.
@@ -131,9 +131,23 @@ impl Supervisor {
                 change = introduced.changed() => { change?; }
                 change = released.changed() => { change?; }
                 Some(ended) = self.running.join_next() => self.take_in(ended?),
-                () = &mut shutdown => return Ok(()),
+                () = &mut shutdown => return self.leave().await,
             }
         }
+    }
+
+    /// Ends all sessions. Guests that are there keep their devices.
+    async fn leave(&mut self) -> Result<(), SupervisorError> {
+        for session in self.sessions.values_mut() {
+            if let Some(stop) = session.stop.take() {
+                // As above.
+                let _ = stop.send(Stop::Leave);
+            }
+        }
+        while let Some(ended) = self.running.join_next().await {
+            self.take_in(ended?);
+        }
+        Ok(())
     }
 
     /// Compares the domains there are with those that are served.
@@ -145,7 +159,7 @@ impl Supervisor {
                 && let Some(stop) = session.stop.take()
             {
                 // A session that has just ended by itself does not listen any more.
-                let _ = stop.send(());
+                let _ = stop.send(Stop::Gone);
             }
         }
         self.settled.retain(|domain| domains.contains_key(domain));
@@ -235,6 +249,14 @@ impl Supervisor {
             self.pool.insert(function, slot);
         }
         match ended.outcome {
+            Ok(())
+                if self
+                    .pool
+                    .values()
+                    .any(|slot| matches!(slot, Slot::Lent(domain) if *domain == ended.guest.domain)) =>
+            {
+                tracing::warn!(domain = %ended.guest, "left with its devices; it must be restarted to be served again");
+            }
             Ok(()) => (self.report)(Event::Released(ended.guest)),
             Err(error) => {
                 tracing::error!(domain = %ended.guest, %error, "gets no devices");
@@ -280,7 +302,7 @@ impl Supervisor {
                         Err(error) => log_stuck(function, &error),
                     }
                 }
-                Slot::Lent(domain) => tracing::warn!(%function, domain = domain.0, "stays with its guest"),
+                Slot::Lent(_) => {}
                 Slot::Broken => tracing::warn!(%function, "stays in quarantine"),
                 Slot::Unclaimed => {}
             }

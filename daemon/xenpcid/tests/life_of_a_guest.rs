@@ -119,7 +119,7 @@ async fn guest_finds_its_devices_and_everything_is_taken_back_when_it_is_gone() 
 async fn linux_guest_that_enables_twice_and_disables_by_the_wrong_operation_is_served() {
     let world = host_with_devices();
 
-    under_the_daemon(&world, ONE_GUEST, async |_| {
+    under_the_daemon(&world, ONE_GUEST, async |mut events| {
         let guest = start(&world, "web1", 1).await?;
         let nvme = guest.connected().await?[0].address;
         // What Linux 6.1 does for NVMe: one vector, disable_msi for it, then as many as there are queues.
@@ -135,6 +135,7 @@ async fn linux_guest_that_enables_twice_and_disables_by_the_wrong_operation_is_s
         assert_eq!(vectors(second), 2);
         assert_eq!(vectors(third), 3);
         world.destroy_domain(guest.domain()).await?;
+        released(&mut events).await;
         Ok(())
     })
     .await;
@@ -153,7 +154,7 @@ fn vectors(outcome: Result<pcifront_shim::MsixOutcome, pcifront_shim::RequestErr
 async fn guest_that_asks_for_more_vectors_than_there_are_is_told_how_many_it_can_have() {
     let world = host_with_devices();
 
-    under_the_daemon(&world, ONE_GUEST, async |_| {
+    under_the_daemon(&world, ONE_GUEST, async |mut events| {
         let guest = start(&world, "web1", 1).await?;
         let nvme = guest.connected().await?[0].address;
         let outcome = guest
@@ -165,6 +166,7 @@ async fn guest_that_asks_for_more_vectors_than_there_are_is_told_how_many_it_can
         // Xen's default: extra_guest_irqs=32.
         assert_eq!(outcome, pcifront_shim::MsixOutcome::Available(32));
         world.destroy_domain(guest.domain()).await?;
+        released(&mut events).await;
         Ok(())
     })
     .await;
@@ -317,6 +319,8 @@ async fn daemon_that_ends_leaves_a_running_guest_its_devices() {
 
     let guest = running.unwrap();
     assert_eq!(world.owner(NVME), Some(guest.domain()));
+    let served = world.leaks().into_iter().filter(|leak| leak.contains("grant") || leak.contains("bound"));
+    assert_eq!(served.collect::<Vec<_>>(), [""; 0]);
     assert_eq!(world.owner(E1000E), Some(DomainId::DOM0));
 }
 
