@@ -346,3 +346,59 @@ async fn device_of_a_guest_that_a_former_daemon_served_is_not_touched() {
     assert_eq!(world.resets(NVME), resets);
     assert_eq!(world.owner(NVME), Some(running.unwrap().domain()));
 }
+
+#[tokio::test]
+async fn requests_that_no_honest_guest_makes_get_the_protocol_s_errors() {
+    use pcifront_shim::Request;
+    use pcifront_shim::abi::{ErrorCode, Operation};
+    let world = host_with_devices();
+
+    under_the_daemon(&world, ONE_GUEST, async |mut events| {
+        let guest = start(&world, "web1", 1).await?;
+        guest.connected().await?;
+        let hardware = world.hardware(NVME);
+        let read =
+            |offset, size| Request { offset, size, ..Request::new(Operation::CONFIG_READ, Sbdf::from_devfn(0, 0, 0)) };
+        let cases = [
+            (read(0, 4), ErrorCode::SUCCESS),
+            (read(-4, 4), ErrorCode::INVALID_OFFSET),
+            (read(4096, 4), ErrorCode::INVALID_OFFSET),
+            (read(2, 4), ErrorCode::INVALID_OFFSET),
+            (read(0, 3), ErrorCode::INVALID_OFFSET),
+            (read(i32::MAX, 1), ErrorCode::INVALID_OFFSET),
+            (read(i32::MIN, 4), ErrorCode::INVALID_OFFSET),
+            (Request { devfn: 0x100, ..read(0, 4) }, ErrorCode::DEV_NOT_FOUND),
+            (Request { bus: 1, ..read(0, 4) }, ErrorCode::DEV_NOT_FOUND),
+            (Request { domain: u32::MAX, ..read(0, 4) }, ErrorCode::DEV_NOT_FOUND),
+            (Request { operation: Operation::AER_DETECTED, ..read(0, 4) }, ErrorCode::NOT_IMPLEMENTED),
+            (Request { operation: Operation::ENABLE_MULTI_MSI, ..read(0, 4) }, ErrorCode::NOT_IMPLEMENTED),
+            (Request { operation: Operation(u32::MAX), ..read(0, 4) }, ErrorCode::NOT_IMPLEMENTED),
+            // The NVMe has no MSI; no entries, twice the same entry, an entry outside of the table, more than fit the page.
+            (Request { operation: Operation::ENABLE_MSI, ..read(0, 4) }, ErrorCode::NOT_IMPLEMENTED),
+            (msix(0, &[]), ErrorCode::OP_FAILED),
+            (msix(2, &[1, 1]), ErrorCode::OP_FAILED),
+            (msix(1, &[65]), ErrorCode::OP_FAILED),
+            (msix(129, &[0]), ErrorCode::OP_FAILED),
+            (msix(u32::MAX, &[0]), ErrorCode::OP_FAILED),
+        ];
+        for (request, expected) in cases {
+            let asked = request.clone();
+            let completed = guest.with_frontend(move |frontend| frontend.request(&asked)).await??;
+            assert_eq!(completed.error, expected, "{request:?}");
+        }
+        assert_eq!(world.hardware(NVME), hardware);
+        world.destroy_domain(guest.domain()).await?;
+        released(&mut events).await;
+        Ok(())
+    })
+    .await;
+
+    assert_eq!(world.leaks(), [""; 0]);
+    assert_eq!(world.violations(), [""; 0]);
+
+    fn msix(count: u32, entries: &[u16]) -> Request {
+        let entries = entries.iter().copied().collect();
+        let request = Request::new(Operation::ENABLE_MSIX, Sbdf::from_devfn(0, 0, 0));
+        Request { value: count, entries, ..request }
+    }
+}
