@@ -64,10 +64,16 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("xenpcid: {error}");
+            eprintln!("xenpcid: {}", with_sources(error.as_ref()));
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error and what caused it.
+fn with_sources(error: &dyn Error) -> String {
+    let sources = std::iter::successors(error.source(), |&source| source.source());
+    sources.fold(error.to_string(), |text, source| format!("{text}: {source}"))
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, Box<dyn Error>> {
