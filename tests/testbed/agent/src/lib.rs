@@ -128,9 +128,7 @@ pub fn decode_reply(line: &str) -> Option<(RequestId, Reply)> {
     let (id, verb, rest) = split(line)?;
     let reply = match (verb, rest.as_slice()) {
         ("pong", []) => Reply::Pong,
-        ("out", [offset, bytes]) => {
-            Reply::Output { offset: offset.parse().ok()?, bytes: BASE64.decode(bytes).ok()? }
-        }
+        ("out", [offset, bytes]) => Reply::Output { offset: offset.parse().ok()?, bytes: BASE64.decode(bytes).ok()? },
         ("end", [how, number, length]) => {
             let number = number.parse().ok()?;
             let ending = match *how {
@@ -205,10 +203,8 @@ mod tests {
     fn any_request() -> impl Strategy<Value = Request> {
         prop_oneof![
             Just(Request::Ping),
-            (0u64..10_000_000, ".*").prop_map(|(ms, command)| Request::Run {
-                deadline: Duration::from_millis(ms),
-                command
-            }),
+            (0u64..10_000_000, ".*")
+                .prop_map(|(ms, command)| Request::Run { deadline: Duration::from_millis(ms), command }),
         ]
     }
 

@@ -73,7 +73,7 @@ fn follow(mut child: Child, mut output: File, deadline: Duration, send: &mut imp
         if count == 0 && left.is_some_and(|left| left.is_zero()) {
             killed = true;
             // ESRCH: it ended by itself just now.
-            drop(killpg(group, Signal::SIGKILL));
+            let _ = killpg(group, Signal::SIGKILL);
         }
         output_open = output_open && pass_on(&mut output, send)?;
         if is_over {

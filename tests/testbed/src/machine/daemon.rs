@@ -1,0 +1,155 @@
+//! xenpcid in dom0, as a person would run it: in the foreground of some shell, its messages in a file.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+use crate::machine::{DEADLINE, Machine, follow};
+
+/// A started xenpcid, perhaps ended by now.
+#[derive(Clone)]
+pub struct Daemon {
+    /// Names its files: `/host/<name>.log` and so on.
+    name: String,
+    log: PathBuf,
+    exit: PathBuf,
+}
+
+/// What became of a start.
+pub enum Startup {
+    /// It said that it is ready.
+    Ready(Daemon),
+    /// It ended first.
+    Ended {
+        /// Its exit status.
+        status: i32,
+        /// All that it wrote.
+        log: String,
+    },
+}
+
+impl Machine {
+    /// Puts the program into dom0.
+    ///
+    /// # Errors
+    /// If it cannot be copied.
+    pub fn install_daemon(&self, program: &Path) -> Result<()> {
+        let shared = self.share().join("xenpcid");
+        fs::copy(program, &shared).map_err(Error::io("copy", program))?;
+        self.dom0().sh("cp /host/xenpcid /usr/sbin/xenpcid && chmod 755 /usr/sbin/xenpcid").map(drop)
+    }
+
+    /// Starts xenpcid with this configuration and waits until it is ready or has ended.
+    ///
+    /// # Errors
+    /// If neither happens in time.
+    pub fn try_daemon(&mut self, configuration: &str) -> Result<Startup> {
+        self.daemon_count += 1;
+        let name = format!("xenpcid-{}", self.daemon_count);
+        let share = self.share();
+        let file = |extension: &str| share.join(format!("{name}.{extension}"));
+        let daemon = Daemon { log: file("log"), exit: file("exit"), name: name.clone() };
+        self.daemons.push(daemon.clone());
+        fs::write(file("toml"), configuration).map_err(Error::io("write", file("toml")))?;
+        let variables = if self.is_verbose { "XENPCID_LOG=debug" } else { "" };
+        self.dom0().sh(&format!(
+            "cat > /run/{name}.sh <<'END'\n\
+             {variables} xenpcid --config /host/{name}.toml < /dev/null > /host/{name}.log 2>&1 &\n\
+             echo $! > /run/{name}.pid\n\
+             wait $!\n\
+             echo $? > /host/{name}.exit\n\
+             END\n\
+             setsid sh /run/{name}.sh < /dev/null > /dev/null 2>&1 &"
+        ))?;
+        // Either file may change first, and the log is written before the exit status.
+        let ended = follow::wait_for(&daemon.log, "xenpcid to be ready, or to end", DEADLINE, |log| {
+            if log.lines().any(|line| line.contains("ready")) { Some(None) } else { daemon.exit_status().map(Some) }
+        })?;
+        match ended {
+            None => Ok(Startup::Ready(daemon)),
+            Some(status) => Ok(Startup::Ended { status, log: daemon.log()? }),
+        }
+    }
+
+    /// As [`Machine::try_daemon`], for a start that has to succeed.
+    ///
+    /// # Errors
+    /// Also if xenpcid ends.
+    pub fn start_daemon(&mut self, configuration: &str) -> Result<Daemon> {
+        match self.try_daemon(configuration)? {
+            Startup::Ready(daemon) => Ok(daemon),
+            Startup::Ended { status, log } => Err(Error::Expectation {
+                expected: "xenpcid to be ready".to_owned(),
+                found: format!("that it ended with status {status}: {}", log.trim()),
+            }),
+        }
+    }
+
+    /// Stops those that still run, and forgets all.
+    ///
+    /// # Errors
+    /// If one does not stop as it should.
+    pub fn stop_daemons(&mut self) -> Result<()> {
+        for daemon in &self.daemons {
+            if daemon.exit_status().is_none() {
+                daemon.stop(self)?;
+            }
+        }
+        self.daemons.clear();
+        Ok(())
+    }
+
+    /// A title and the text for the log of each xenpcid that was started.
+    pub fn daemon_logs(&self) -> Vec<(String, String)> {
+        let text = |daemon: &Daemon| daemon.log().unwrap_or_else(|error| error.to_string());
+        self.daemons.iter().map(|daemon| (daemon.name.clone(), text(daemon))).collect()
+    }
+}
+
+impl Daemon {
+    /// All that it has written.
+    ///
+    /// # Errors
+    /// If its log cannot be read.
+    pub fn log(&self) -> Result<String> {
+        let bytes = fs::read(&self.log).map_err(Error::io("read", &self.log))?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// Its exit status, once it has ended.
+    #[must_use]
+    pub fn exit_status(&self) -> Option<i32> {
+        fs::read_to_string(&self.exit).ok()?.trim().parse().ok()
+    }
+
+    /// Waits until it has written a line that has all of `words` in it, and returns that line.
+    ///
+    /// # Errors
+    /// If it does not, or ends without having done so.
+    pub fn wait_for_line(&self, words: &[&str]) -> Result<String> {
+        let what = format!("a line of xenpcid with {words:?}");
+        let found = |log: &str| {
+            let line = log.lines().find(|line| words.iter().all(|word| line.contains(word)));
+            line.map(|line| Ok(line.to_owned())).or_else(|| self.exit_status().map(Err))
+        };
+        follow::wait_for(&self.log, &what, DEADLINE, found)?.map_err(|status| Error::Expectation {
+            expected: what,
+            found: format!("that it ended with status {status}"),
+        })
+    }
+
+    /// Asks it to stop, and expects that it does so without an error.
+    ///
+    /// # Errors
+    /// If it does not end, or with another status than 0.
+    pub fn stop(&self, machine: &Machine) -> Result<()> {
+        machine.dom0().sh(&format!("kill -TERM $(cat /run/{}.pid)", self.name))?;
+        match follow::wait_for(&self.exit, "the end of xenpcid after SIGTERM", DEADLINE, |_| self.exit_status())? {
+            0 => Ok(()),
+            status => Err(Error::Expectation {
+                expected: "xenpcid to end with status 0 after SIGTERM".to_owned(),
+                found: status.to_string(),
+            }),
+        }
+    }
+}

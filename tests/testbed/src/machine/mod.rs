@@ -1,0 +1,162 @@
+//! One emulated machine with real Xen in it.
+
+mod channel;
+mod daemon;
+pub mod devices;
+mod follow;
+mod guest;
+pub mod interrupts;
+mod qemu;
+pub mod xen_log;
+
+use std::fs;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::error::{Error, Result};
+use crate::interrupt;
+use crate::testbed::Testbed;
+use devices::{Found, Model};
+use qemu::{DOM0_PORT, Qemu, RunFolder};
+
+pub use channel::{Channel, DEADLINE};
+pub use daemon::{Daemon, Startup};
+pub use guest::{Guest, GuestConfiguration};
+
+/// dom0 is there in 10 to 30 s on an idle machine. The limit is for one that does not come at all.
+const BOOT_DEADLINE: Duration = Duration::from_secs(300);
+
+/// A booted machine. Everything of it on the host is in its run folder, which goes with it unless it is kept.
+pub struct Machine {
+    // Dropped in this order: the channels end before QEMU does, and QEMU before its folder is removed.
+    guests: Vec<Rc<Guest>>,
+    dom0: Channel,
+    daemons: Vec<Daemon>,
+    daemon_count: u32,
+    is_verbose: bool,
+    qemu: Qemu,
+    folder: TempDir,
+}
+
+impl Machine {
+    /// Boots, and waits until dom0 has xenstored, xenconsoled and its agent running.
+    ///
+    /// `is_verbose` makes xenpcid write everything it can.
+    ///
+    /// # Errors
+    /// [`Error::MachineEnded`] or [`Error::Deadline`] with the end of Xen's log.
+    pub fn boot(testbed: &Testbed, is_verbose: bool) -> Result<Self> {
+        interrupt::check()?;
+        let step = testbed.progress.step("booting Xen and dom0");
+        let folder = tempfile::Builder::new()
+            .prefix("xenpcid-testbed-")
+            .tempdir()
+            .map_err(Error::io("create", std::env::temp_dir()))?;
+        let files = RunFolder(folder.path());
+        fs::create_dir(files.share()).map_err(Error::io("create", files.share()))?;
+        let mut qemu = Qemu::start(&testbed.root, &testbed.images, &files)?;
+        let dom0 = connect(&mut qemu, &files.socket(DOM0_PORT))?;
+        let booted = dom0.wait_for_agent(BOOT_DEADLINE);
+        let machine = Self { guests: Vec::new(), dom0, daemons: Vec::new(), daemon_count: 0, is_verbose, qemu, folder };
+        if let Err(error) = booted {
+            return Err(machine.explain(error));
+        }
+        step.done();
+        Ok(machine)
+    }
+
+    /// Commands in dom0.
+    pub fn dom0(&self) -> &Channel {
+        &self.dom0
+    }
+
+    /// The guests that were started and not ended.
+    pub fn guests(&self) -> &[Rc<Guest>] {
+        &self.guests
+    }
+
+    /// The folder that dom0 sees as `/host`.
+    pub fn share(&self) -> PathBuf {
+        self.files().share()
+    }
+
+    /// Socket of dom0's second console.
+    pub fn console(&self) -> PathBuf {
+        self.files().socket(qemu::CONSOLE)
+    }
+
+    /// All that Xen, and dom0's kernel in trouble, have written so far.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub fn xen_log(&self) -> Result<String> {
+        let path = self.files().xen_log();
+        let bytes = fs::read(&path).map_err(Error::io("read", &path))?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// Every PCI function that dom0 sees.
+    ///
+    /// # Errors
+    /// If dom0 does not answer.
+    pub fn functions(&self) -> Result<Vec<Found>> {
+        Ok(devices::parse(&self.dom0.sh(devices::LIST)?))
+    }
+
+    /// The address of the device of this model with number `index`, counted from 0 in the order of addresses.
+    ///
+    /// # Errors
+    /// If there are not that many.
+    pub fn find(&self, model: Model, index: usize) -> Result<String> {
+        let mut functions = self.functions()?;
+        functions.retain(|found| (found.vendor, found.device) == (model.vendor, model.device));
+        functions.sort_by(|one, other| one.sbdf.cmp(&other.sbdf));
+        let count = functions.len();
+        functions.into_iter().nth(index).map(|found| found.sbdf).ok_or_else(|| Error::Expectation {
+            expected: format!("at least {} {model} in dom0", index + 1),
+            found: count.to_string(),
+        })
+    }
+
+    /// Keeps the run folder after the end, and says where it is.
+    pub fn keep(&mut self) -> PathBuf {
+        self.folder.disable_cleanup(true);
+        self.folder.path().to_owned()
+    }
+
+    /// If the machine has ended, says how, in place of an error that came of it.
+    pub fn explain(mut self, error: Error) -> Error {
+        if interrupt::check().is_err() {
+            return Error::Interrupted;
+        }
+        let log = self.xen_log().map(|log| crate::process::tail(&log, 30)).unwrap_or_default();
+        let cause = self.qemu.ended().unwrap_or(error);
+        Error::MachineEnded(format!("{cause}\nXen's log ends with:\n{log}"))
+    }
+
+    fn files(&self) -> RunFolder<'_> {
+        RunFolder(self.folder.path())
+    }
+}
+
+/// QEMU makes its sockets before it starts the machine, but after we have started it.
+fn connect(qemu: &mut Qemu, socket: &std::path::Path) -> Result<Channel> {
+    let begun = Instant::now();
+    loop {
+        match Channel::connect(socket, "dom0") {
+            Err(error) if begun.elapsed() < BOOT_DEADLINE => {
+                if let Some(ended) = qemu.ended() {
+                    return Err(ended);
+                }
+                interrupt::check()?;
+                // Until QEMU has started there is nothing to wait on.
+                std::thread::sleep(Duration::from_millis(20));
+                drop(error);
+            }
+            other => return other,
+        }
+    }
+}

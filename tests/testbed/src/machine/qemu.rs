@@ -1,0 +1,175 @@
+//! The QEMU process: how it is started, and that it ends with its test.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use crate::error::{Error, Result};
+use crate::images::Images;
+use crate::machine::devices;
+use crate::packages::Root;
+use crate::{interrupt, process};
+
+/// Options of the kernel in dom0 and in guests. `tsc=unstable`: under emulation the two clocks that the kernel compares do
+/// drift, and it would find out in the middle of a scenario. `rodata=off`: leaves out a check of all page tables that
+/// takes 10 s under emulation.
+pub const KERNEL_OPTIONS: &str = "tsc=unstable rodata=off rdinit=/init";
+
+/// Guests that can be there at the same time: each has a port for its commands.
+pub const GUEST_PORTS: usize = 6;
+
+/// dom0's name among the ports.
+pub const DOM0_PORT: &str = "dom0";
+
+/// Name of the port behind dom0's second console, for people.
+pub const CONSOLE: &str = "console";
+
+const XEN_OPTIONS: &str = "com1=115200,8n1 console=com1 loglvl=all guest_loglvl=all iommu=verbose bootscrub=0 \
+                           dom0=pv dom0_mem=1024M,max:1024M dom0_max_vcpus=1";
+
+const DOM0_OPTIONS: &str = "console=hvc0 loglevel=5 log_buf_len=4M";
+
+/// A running QEMU. Killed when this is dropped, when this process is interrupted, and when this process ends in any
+/// other way.
+pub struct Qemu {
+    child: Child,
+    log: PathBuf,
+}
+
+/// Files of one run, on the host.
+pub struct RunFolder<'a>(pub &'a Path);
+
+impl RunFolder<'_> {
+    /// What Xen and dom0's kernel write on the serial line.
+    pub fn xen_log(&self) -> PathBuf {
+        self.0.join("xen.log")
+    }
+
+    /// The folder that dom0 sees as `/host`.
+    pub fn share(&self) -> PathBuf {
+        self.0.join("share")
+    }
+
+    /// Socket of a virtio port.
+    pub fn socket(&self, port: &str) -> PathBuf {
+        self.0.join(format!("{port}.sock"))
+    }
+}
+
+/// Name of the port for guest commands with this number.
+pub fn guest_port(number: usize) -> String {
+    format!("guest{number}")
+}
+
+impl Qemu {
+    /// Starts the machine. Must be called on a thread that lives as long as the machine: the kernel kills QEMU when the
+    /// thread that started it ends.
+    ///
+    /// # Errors
+    /// If QEMU cannot be started; not if it ends right away, which the channels notice.
+    pub fn start(root: &Root, images: &Images, folder: &RunFolder<'_>) -> Result<Self> {
+        let log = folder.0.join("qemu.log");
+        let output = File::create(&log).map_err(Error::io("create", &log))?;
+        let errors = output.try_clone().map_err(Error::io("create", &log))?;
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "--"])
+            .args(root.command_line("usr/bin/qemu-system-x86_64"))
+            .args(arguments(root, images, folder))
+            .env("QEMU_MODULE_DIR", root.path("usr/lib/x86_64-linux-gnu/qemu"))
+            .stdin(Stdio::null())
+            .stdout(output)
+            .stderr(errors)
+            .spawn()
+            .map_err(Error::io("run", "setpriv"))?;
+        interrupt::kill_at_interrupt(child.id());
+        Ok(Self { child, log })
+    }
+
+    /// An error that says how QEMU ended, if it has.
+    pub fn ended(&mut self) -> Option<Error> {
+        let status = self.child.try_wait().ok().flatten()?;
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        Some(Error::MachineEnded(format!("{status}\n{}", process::tail(&log, 20))))
+    }
+}
+
+impl Drop for Qemu {
+    fn drop(&mut self) {
+        interrupt::forget(self.child.id());
+        // Fails if it has ended already, and then there is nothing to do.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn arguments(root: &Root, images: &Images, folder: &RunFolder<'_>) -> Vec<String> {
+    let file = |path: &Path| path.display().to_string();
+    // In an option's value a comma is written twice.
+    let value = |path: &Path| file(path).replace(',', ",,");
+    let mut arguments: Vec<String> = Vec::new();
+    for data in ["usr/share/qemu", "usr/share/seabios"] {
+        arguments.extend(["-L".to_owned(), file(&root.path(data))]);
+    }
+    arguments.extend(
+        [
+            "-nodefaults",
+            "-no-user-config",
+            "-no-reboot",
+            "-display",
+            "none",
+            // MSIs of passed-through devices go astray with x2APIC; a newer CPU's SMAP ends a PV dom0.
+            "-machine",
+            "q35,kernel-irqchip=off,sata=off,smbus=off",
+            "-cpu",
+            "Haswell-noTSX,-x2apic",
+            "-accel",
+            "tcg,thread=multi",
+            "-smp",
+            "2",
+            "-m",
+            "3072",
+            "-device",
+            "intel-iommu,intremap=on",
+        ]
+        .map(str::to_owned),
+    );
+    arguments.extend([
+        "-kernel".to_owned(),
+        file(&images.xen),
+        "-append".to_owned(),
+        XEN_OPTIONS.to_owned(),
+        "-initrd".to_owned(),
+        format!("{} {DOM0_OPTIONS} {KERNEL_OPTIONS},{}", value(&images.kernel), value(&images.dom0)),
+        "-chardev".to_owned(),
+        format!(
+            "socket,id=com1,path={},server=on,wait=off,logfile={}",
+            value(&folder.socket("xen")),
+            value(&folder.xen_log())
+        ),
+        "-serial".to_owned(),
+        "chardev:com1".to_owned(),
+        "-fsdev".to_owned(),
+        format!("local,id=share,path={},security_model=none", value(&folder.share())),
+        "-device".to_owned(),
+        "virtio-9p-pci,fsdev=share,mount_tag=host,addr=2".to_owned(),
+        "-device".to_owned(),
+        "virtio-serial-pci,addr=3".to_owned(),
+    ]);
+    arguments.extend([
+        "-chardev".to_owned(),
+        format!("socket,id={CONSOLE},path={},server=on,wait=off", value(&folder.socket(CONSOLE))),
+        "-device".to_owned(),
+        format!("virtconsole,chardev={CONSOLE},name={CONSOLE}"),
+    ]);
+    let ports = (0..GUEST_PORTS).map(guest_port).chain([DOM0_PORT.to_owned()]);
+    for port in ports {
+        arguments.extend([
+            "-chardev".to_owned(),
+            format!("socket,id={port},path={},server=on,wait=off", value(&folder.socket(&port))),
+            "-device".to_owned(),
+            format!("virtserialport,chardev={port},name={port}"),
+        ]);
+    }
+    arguments.extend(devices::arguments(&file(&images.disk)));
+    arguments
+}

@@ -1,0 +1,81 @@
+//! What is asserted on real Xen. A scenario is a function over a booted [`Machine`]; it finds the machine as it was after
+//! its boot, and need not clean up: [`runner`] does, and fails the scenario if that does not work.
+
+mod runner;
+mod smoke;
+
+use crate::error::{Error, Result};
+use crate::machine::Machine;
+
+pub use runner::{Tally, run};
+
+/// A named test on real Xen.
+pub struct Scenario {
+    /// As people type it.
+    pub name: &'static str,
+    /// What is asserted, in a line.
+    pub about: &'static str,
+    /// Whether xenpcid has to be in dom0.
+    pub needs_daemon: bool,
+    /// The test.
+    pub run: fn(&mut Machine) -> Result<()>,
+}
+
+/// In the order in which they run.
+const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "boot",
+        about: "Xen has an IOMMU for PV guests, xenstored answers, every device of the machine is there",
+        needs_daemon: false,
+        run: smoke::boot,
+    },
+    Scenario {
+        name: "guest",
+        about: "an unmodified Linux PV guest with 2 vCPUs starts, runs commands and powers off",
+        needs_daemon: false,
+        run: smoke::guest,
+    },
+];
+
+/// Prints the names on standard output.
+pub fn list() {
+    for Scenario { name, about, .. } in SCENARIOS {
+        println!("{name:20} {about}");
+    }
+}
+
+/// The scenarios with these names, in this order; all of them if there are no names.
+///
+/// # Errors
+/// [`Error::Unsuitable`] with the names there are, if one is unknown.
+pub fn choose(names: &[String]) -> Result<Vec<&'static Scenario>> {
+    if names.is_empty() {
+        return Ok(SCENARIOS.iter().collect());
+    }
+    let find = |name: &String| {
+        SCENARIOS.iter().find(|scenario| scenario.name == name).ok_or_else(|| {
+            let known: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
+            Error::Unsuitable(format!("there is no scenario {name}; there are: {}", known.join(", ")))
+        })
+    };
+    names.iter().map(find).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique() {
+        let names: BTreeSet<&str> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
+        assert_eq!(names.len(), SCENARIOS.len());
+    }
+
+    #[test]
+    fn an_unknown_name_is_refused_with_the_known_ones() {
+        let error = choose(&["boot".to_owned(), "bot".to_owned()]).err().unwrap().to_string();
+        assert!(error.contains("no scenario bot") && error.contains("guest"), "{error}");
+    }
+}

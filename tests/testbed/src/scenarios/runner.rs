@@ -1,0 +1,192 @@
+//! Runs scenarios: one boot for many, a clean machine for each.
+//!
+//! ```text
+//!            ┌──────────── boot ◄────────────┐
+//!            ▼                               │ FAIL: a machine in an unknown state is not used again
+//!   ┌──► scenario ──► look at Xen's log ──► clean up, compare with the state after the boot
+//!   │                                        │
+//!   └──────────────── PASS ◄─────────────────┘
+//! ```
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use crate::Options;
+use crate::error::{Error, Result, expect};
+use crate::machine::devices::Found;
+use crate::machine::{Machine, xen_log};
+use crate::process::tail;
+use crate::scenarios::Scenario;
+use crate::testbed::Testbed;
+use crate::{interrupt, workspace};
+
+/// Lines of each log that a failure shows.
+const LOG_LINES: usize = 30;
+
+/// How many scenarios passed and failed.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Tally {
+    /// Passed.
+    pub passed: usize,
+    /// Failed.
+    pub failed: usize,
+}
+
+/// Runs scenarios and prints a line `PASS name seconds` or `FAIL name reason` for each.
+///
+/// # Errors
+/// [`Error::Interrupted`]; anything else is a failure of the scenario.
+pub fn run(testbed: &Testbed, scenarios: &[&Scenario], options: Options) -> Result<Tally> {
+    let daemon = if scenarios.iter().any(|scenario| scenario.needs_daemon) { build_daemon(testbed) } else { Ok(None) };
+    let mut tally = Tally::default();
+    let mut stage = Stage { testbed, options, daemon, booted: None };
+    for scenario in scenarios {
+        let begun = Instant::now();
+        let outcome = stage.perform(scenario);
+        interrupt::check()?;
+        match outcome {
+            Ok(()) => {
+                tally.passed += 1;
+                println!("PASS {} {:.1}", scenario.name, begun.elapsed().as_secs_f64());
+            }
+            Err(error) => {
+                tally.failed += 1;
+                stage.discard();
+                let text = error.to_string();
+                println!("FAIL {} {}", scenario.name, text.lines().collect::<Vec<_>>().join(" | "));
+            }
+        }
+    }
+    Ok(tally)
+}
+
+/// xenpcid's program, or why there is none.
+type DaemonBuild = std::result::Result<Option<PathBuf>, String>;
+
+fn build_daemon(testbed: &Testbed) -> DaemonBuild {
+    let step = testbed.progress.step("building xenpcid");
+    let program = workspace::build("xenpcid").map_err(|error| format!("xenpcid cannot be built: {error}"))?;
+    step.done();
+    Ok(Some(program))
+}
+
+/// The machine that the scenarios run on, while there is one.
+struct Stage<'a> {
+    testbed: &'a Testbed,
+    options: Options,
+    daemon: DaemonBuild,
+    booted: Option<Booted>,
+}
+
+/// A machine, and what it looked like before anybody used it.
+struct Booted {
+    machine: Machine,
+    functions: Vec<Found>,
+    modules: Vec<String>,
+}
+
+impl Stage<'_> {
+    /// Runs one scenario and everything that has to hold after it.
+    fn perform(&mut self, scenario: &Scenario) -> Result<()> {
+        if scenario.needs_daemon {
+            if let Err(reason) = &self.daemon {
+                return Err(Error::Unsuitable(reason.clone()));
+            }
+        }
+        let is_verbose = self.options.verbose;
+        let booted = self.boot()?;
+        let machine = &mut booted.machine;
+        let log_begin = machine.xen_log()?.len();
+        let mut outcome = (scenario.run)(machine);
+        if outcome.is_ok() {
+            outcome = booted.clean_up();
+        }
+        let log = booted.machine.xen_log()?;
+        let log = log.get(log_begin..).unwrap_or(&log).to_owned();
+        outcome = outcome.and_then(|()| check_log(&log));
+        if outcome.is_err() || is_verbose {
+            show_logs(booted, &log, outcome.as_ref().err());
+        }
+        outcome
+    }
+
+    fn boot(&mut self) -> Result<&mut Booted> {
+        if self.booted.is_none() {
+            let mut machine = Machine::boot(self.testbed, self.options.verbose)?;
+            if self.options.keep {
+                eprintln!("run folder: {}", machine.keep().display());
+            }
+            if let Ok(Some(program)) = &self.daemon {
+                machine.install_daemon(program)?;
+            }
+            let functions = machine.functions()?;
+            let modules = loaded_modules(&machine)?;
+            self.booted = Some(Booted { machine, functions, modules });
+        }
+        self.booted.as_mut().ok_or(Error::Interrupted)
+    }
+
+    /// The next scenario boots a new machine.
+    fn discard(&mut self) {
+        self.booted = None;
+    }
+}
+
+impl Booted {
+    /// Ends the guests and the daemon, unloads what was loaded, and compares with the state after the boot.
+    fn clean_up(&mut self) -> Result<()> {
+        let guests: Vec<_> = self.machine.guests().to_vec();
+        for guest in guests {
+            self.machine.destroy_guest(&guest)?;
+        }
+        self.machine.stop_daemons()?;
+        let loaded = loaded_modules(&self.machine)?;
+        let added: Vec<&str> = loaded.iter().filter(|name| !self.modules.contains(name)).map(String::as_str).collect();
+        if !added.is_empty() {
+            // Virtual functions go with their physical function's driver.
+            self.machine.dom0().sh("for count in /sys/bus/pci/devices/*/sriov_numvfs; do echo 0 > $count; done")?;
+            self.machine.dom0().sh(&format!("modprobe -r {}", added.join(" ")))?;
+        }
+        let domains = self.machine.dom0().sh("xl list | tail -n +3")?;
+        expect(domains.is_empty(), "no domain left but dom0", domains)?;
+        let functions = self.machine.functions()?;
+        for was in &self.functions {
+            let is = functions.iter().find(|is| is.sbdf == was.sbdf);
+            expect(is == Some(was), format!("after the scenario, {was:?}"), format!("{is:?}"))?;
+        }
+        expect(
+            functions.len() == self.functions.len(),
+            format!("{} PCI functions after the scenario", self.functions.len()),
+            functions.len().to_string(),
+        )
+    }
+}
+
+fn loaded_modules(machine: &Machine) -> Result<Vec<String>> {
+    let text = machine.dom0().sh("cut -d ' ' -f 1 /proc/modules")?;
+    Ok(text.lines().map(str::to_owned).collect())
+}
+
+fn check_log(log: &str) -> Result<()> {
+    let faults = xen_log::faults(log);
+    expect(faults.is_empty(), "no fault in Xen's log", faults.join("; "))
+}
+
+/// What somebody who has to find the cause wants to see first.
+fn show_logs(booted: &Booted, xen: &str, error: Option<&Error>) {
+    let machine = &booted.machine;
+    let mut sections = vec![("Xen, since the scenario began".to_owned(), xen.to_owned())];
+    let dmesg = machine.dom0().sh("dmesg").unwrap_or_else(|error| error.to_string());
+    sections.push(("dom0's kernel".to_owned(), dmesg));
+    for guest in machine.guests() {
+        let dmesg = guest.channel().sh("dmesg").unwrap_or_else(|error| error.to_string());
+        sections.push((format!("guest {}", guest.name), dmesg));
+    }
+    sections.extend(machine.daemon_logs());
+    for (title, text) in sections {
+        eprintln!("--- {title}\n{}", tail(&text, LOG_LINES));
+    }
+    if let Some(error) = error {
+        eprintln!("--- {error}");
+    }
+}
