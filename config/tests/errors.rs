@@ -179,7 +179,7 @@ fn file_that_is_not_there_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("xenpcid.toml");
     let error = Config::load(&path).unwrap_err();
-    let expected = format!("cannot read the configuration {}; is that the right path?", path.display());
+    let expected = format!("cannot read the configuration {}", path.display());
     assert_eq!(error.to_string(), expected);
     assert!(matches!(error, ConfigError::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound));
 }
