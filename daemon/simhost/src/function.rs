@@ -188,9 +188,27 @@ impl Function {
         mapped + usize::from(self.prepared)
     }
 
-    /// Linux' reset: D0, the header and Device Control kept, everything else as after power-on.
+    /// Puts the function into D0 as Linux does: with the addresses that it lost on the way.
+    pub(crate) fn wake(&mut self) {
+        let resets = self.registers.resets();
+        if self.responding {
+            self.registers.wake();
+        }
+        if self.registers.resets() == resets {
+            return;
+        }
+        for (resource, offset) in self.resources.iter().zip((0x10..0x28).step_by(4)).filter(|(bar, _)| bar.is_present())
+        {
+            let [a, b, c, d, upper @ ..] = resource.start.to_le_bytes();
+            self.registers.write(Access::dword(offset), u32::from_le_bytes([a, b, c, d]));
+            if resource.is_64_bit() {
+                self.registers.write(Access::dword(offset + 4), u32::from_le_bytes(upper));
+            }
+        }
+    }
+
+    /// Linux' reset: the header and Device Control kept, everything else as after power-on, and that is D0.
     pub(crate) fn reset_and_restore(&mut self) {
-        self.registers.wake();
         let header: Vec<u32> = HEADER.iter().map(|access| self.read(*access)).collect();
         let command = self.command();
         let express = self.express_controls().into_iter().map(|access| (access, self.read(access)));

@@ -249,7 +249,6 @@ impl Pcifront {
             let theirs = read_state(&self.client, &self.nodes.backend_state()).await?;
             let mine = self.status.borrow().state;
             match (mine, theirs) {
-                (XenbusState::Closed, _) => {}
                 (_, XenbusState::Closing | XenbusState::Closed) => self.close().await?,
                 (XenbusState::Initialised, XenbusState::Connected)
                 | (XenbusState::Reconfiguring, XenbusState::Reconfigured) => {

@@ -233,9 +233,7 @@ impl State {
     /// Linux' first `pci_enable_device`: D0, decoding of what has an address, INTx routed to dom0.
     fn enable(&mut self, address: Sbdf) {
         let Some(function) = self.functions.get_mut(&address) else { return };
-        if function.responding {
-            function.registers.wake();
-        }
+        function.wake();
         let messages = function.msi_control() & MSI_ENABLE != 0 || function.msix_control() & MSIX_ENABLE != 0;
         let intx = if function.has_intx() && !messages { COMMAND_INTX_DISABLE } else { 0 };
         function.change_command(function.decode_bits(), intx);

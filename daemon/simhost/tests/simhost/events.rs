@@ -27,7 +27,7 @@ async fn port_is_bound_with_an_event_since_one_may_have_been_lost() {
 
     let port = world.host().events.bind(domain, ring.port).unwrap();
 
-    assert_eq!(port.wait(None).unwrap(), Wakeup::Event);
+    assert_eq!(port.wait(Some(LONG)).unwrap(), Wakeup::Event);
     assert_eq!(port.wait(SOON).unwrap(), Wakeup::TimedOut);
 }
 
@@ -35,13 +35,13 @@ async fn port_is_bound_with_an_event_since_one_may_have_been_lost() {
 async fn masked_port_keeps_one_event_until_it_is_unmasked() {
     let (world, domain, ring) = guest().await;
     let port = world.host().events.bind(domain, ring.port).unwrap();
-    port.wait(None).unwrap();
+    port.wait(Some(LONG)).unwrap();
 
     ring.ring().unwrap();
     ring.ring().unwrap();
     let masked = port.wait(SOON).unwrap();
     port.unmask().unwrap();
-    let unmasked = port.wait(None).unwrap();
+    let unmasked = port.wait(Some(LONG)).unwrap();
     port.unmask().unwrap();
     let nothing = port.wait(SOON).unwrap();
 
@@ -52,13 +52,13 @@ async fn masked_port_keeps_one_event_until_it_is_unmasked() {
 async fn event_of_an_unmasked_port_comes_once_and_masks_it() {
     let (world, domain, ring) = guest().await;
     let port = world.host().events.bind(domain, ring.port).unwrap();
-    port.wait(None).unwrap();
+    port.wait(Some(LONG)).unwrap();
     port.unmask().unwrap();
     port.unmask().unwrap();
 
     ring.ring().unwrap();
 
-    assert_eq!(port.wait(None).unwrap(), Wakeup::Event);
+    assert_eq!(port.wait(Some(LONG)).unwrap(), Wakeup::Event);
     assert_eq!(port.wait(SOON).unwrap(), Wakeup::TimedOut);
 }
 
@@ -68,7 +68,7 @@ async fn wake_ends_a_wait_of_another_thread_and_comes_before_an_event() {
     let port = world.host().events.bind(domain, ring.port).unwrap();
     port.wake().unwrap();
     port.wake().unwrap();
-    assert_eq!((port.wait(None).unwrap(), port.wait(None).unwrap()), (Wakeup::Woken, Wakeup::Event));
+    assert_eq!((port.wait(Some(LONG)).unwrap(), port.wait(Some(LONG)).unwrap()), (Wakeup::Woken, Wakeup::Event));
 
     let waiting = port.clone();
     let thread = std::thread::spawn(move || waiting.wait(None).unwrap());
@@ -118,7 +118,7 @@ async fn port_can_be_bound_once_at_a_time_and_again_after_it_was_dropped() {
 async fn dead_guest_notifies_nobody_and_dom0_does_not_notice() {
     let (world, domain, ring) = guest().await;
     let port = world.host().events.bind(domain, ring.port).unwrap();
-    port.wait(None).unwrap();
+    port.wait(Some(LONG)).unwrap();
     port.unmask().unwrap();
 
     world.destroy_domain(domain).await.unwrap();
@@ -150,6 +150,17 @@ async fn grant_that_does_not_exist_is_einval() {
     assert_eq!(errno(DomainId(99), ring.reference), Some(Errno::EINVAL));
     world.close_ring(domain, &ring);
     assert_eq!(errno(domain, ring.reference), Some(Errno::EINVAL));
+}
+
+#[tokio::test]
+async fn page_of_a_dying_guest_is_not_mapped_again() {
+    let (world, domain, ring) = guest().await;
+    let grants = world.host().grants;
+    let _held = grants.map(domain, ring.reference).unwrap();
+
+    world.destroy_domain(domain).await.unwrap();
+
+    assert_eq!(grants.map(domain, ring.reference).err().map(|error| error.errno), Some(Errno::EINVAL));
 }
 
 #[tokio::test]

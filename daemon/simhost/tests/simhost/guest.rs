@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use pcifront_shim::abi::{ErrorCode, Operation};
 use pcifront_shim::{Answer, BackendEnd, Delivery};
 use xenpcid_address::{DomainId, Sbdf};
-use xenpcid_host::{EventPort, GrantedPage, Host, Wakeup};
+use xenpcid_host::{EventPort, GrantedPage, Host, Pirq, ReservedMemory, Wakeup};
 use xenpcid_policy::Access;
 use xenpcid_simhost::{DomainOptions, DriverInterrupts, SimDevice, SimGuest, World};
 use xenstore_protocol::pci_nodes::{DeviceOptions, NewDevice, PciNodes, Root};
@@ -206,8 +206,18 @@ async fn xl_destroy_asks_a_guest_that_answers_and_leaves_no_node() {
     let backend = scene.connect(&guest).await;
     guest.connected().await.unwrap();
 
+    const FRAME: u64 = 0xfeb80;
+    scene.host.pci.pin_power(NIC, true).unwrap();
+    scene.host.pci.unbind(NIC).unwrap();
+    scene.host.hypervisor.iomem_permission(scene.domain, FRAME, 32, true).unwrap();
+    scene.host.hypervisor.map_gsi(scene.domain, 21).unwrap();
+    scene.host.hypervisor.assign_device(scene.domain, NIC, ReservedMemory::Refuse).unwrap();
+
     let part_of_the_backend = async {
         guest.wait_for(|status| status.state == XenbusState::Reconfiguring).await.unwrap();
+        assert!(!scene.world.may_map(scene.domain, FRAME), "taken away before the guest is asked");
+        assert_eq!(scene.world.owner(NIC), Some(DomainId::IO));
+        assert!(scene.host.hypervisor.unmap_pirq(scene.domain, Pirq(21)).is_err());
         scene.switch(XenbusState::Reconfigured).await;
         guest.connected().await.unwrap();
         scene.switch(XenbusState::Connected).await;

@@ -308,7 +308,11 @@ fn preparation_needs_memory_decoding_and_d0() {
     config.write(Access::COMMAND, 0).unwrap();
     let off = errno(host.hypervisor.prepare_msix(NVME));
     config.write(Access::COMMAND, command).unwrap();
+    config.write(Access::word(0x44), 3).unwrap();
+    let asleep = errno(host.hypervisor.prepare_msix(NVME));
+    host.pci.reset(NVME).unwrap();
+    config.write(Access::COMMAND, command).unwrap();
 
-    assert_eq!(off, Some(Errno::ENXIO));
+    assert_eq!((off, asleep), (Some(Errno::ENXIO), Some(Errno::ENXIO)));
     assert_eq!(errno(host.hypervisor.prepare_msix(NVME)), None);
 }

@@ -238,6 +238,26 @@ fn interrupt_is_the_gsi_only_while_enabled_and_driverless() {
 }
 
 #[test]
+fn function_asleep_is_woken_by_reset_and_by_enabling_with_its_addresses() {
+    /// Power Management Control/Status, and the halves of the BAR.
+    const PMCSR: Access = Access::word(0x44);
+    const REGISTERS: [Access; 3] = [PMCSR, Access::dword(0x10), Access::dword(0x14)];
+    let world = world();
+    let host = world.host().pci;
+    host.unbind(NVME).unwrap();
+    let config = host.open_config(NVME).unwrap();
+    let read = || REGISTERS.map(|register| config.read(register).unwrap());
+
+    config.write(PMCSR, 3).unwrap();
+    host.reset(NVME).unwrap();
+    let after_reset = read();
+    config.write(PMCSR, 3).unwrap();
+    host.set_enabled(NVME, true).unwrap();
+
+    assert_eq!((after_reset, read()), ([0, 0x0000_0004, 0x38], [0, 0x0000_0004, 0x38]));
+}
+
+#[test]
 fn open_file_of_a_function_that_was_pulled_out_gives_enodev() {
     let world = world();
     let config = world.host().pci.open_config(NIC).unwrap();
