@@ -30,6 +30,7 @@ mod xenbus_device;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch as state};
 use xenpcid_address::DomainId;
 
@@ -58,6 +59,7 @@ pub enum ConnectionState {
 pub struct Client {
     store: Store,
     state: state::Receiver<ConnectionState>,
+    runtime: Handle,
 }
 
 /// What the handles ask of the task.
@@ -75,7 +77,7 @@ pub(crate) enum Command {
     Unwatch { token: u64 },
 }
 
-/// A transaction, and the connection in which alone its number means something.
+/// A transaction, and the connection on which alone its number means something.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TransactionTag {
     id: u32,
@@ -124,8 +126,14 @@ impl Client {
         let (commands, received) = mpsc::unbounded_channel();
         let (report, state) = state::channel(ConnectionState::Connected(1));
         let actor = actor::Actor::new(received, commands.downgrade(), report, connector);
-        tokio::spawn(actor.run(stream));
-        Self { store: Store::new(commands, None), state }
+        let runtime = Handle::current();
+        runtime.spawn(actor.run(stream));
+        Self { store: Store::new(commands, None), state, runtime }
+    }
+
+    /// The runtime on which the connection's task runs.
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.runtime
     }
 
     /// Where the connection stands, now and at each change. A program that keeps nothing but what its watches tell it

@@ -7,6 +7,7 @@
 //! * [`client`]: the asynchronous client, with transactions, watches and reconnection.
 //! * [`xenbus`], [`pci_nodes`]: what the nodes of a split driver mean, and those of the PCI bus.
 //! * [`memory`]: a server in memory with the same semantics, for tests and simulated hosts.
+//! * [`xenstore_rs_traits`]: the client behind the traits of the crate xenstore-rs.
 //!
 //! Nothing here trusts what it reads: a guest writes its own nodes.
 #![forbid(unsafe_code)]
@@ -20,6 +21,7 @@ pub mod pci_nodes;
 mod permissions;
 pub mod wire;
 pub mod xenbus;
+pub mod xenstore_rs_traits;
 
 pub use client::{Changes, Client, ConnectionState, Endpoint, Store, Transaction, Watch};
 pub use error::{Error, ErrorName};

@@ -8,7 +8,7 @@ use xenpcid_address::DomainId;
 use xenstore_protocol::client::{DIRTY_PATHS_MAX, TRANSACTION_ATTEMPTS};
 use xenstore_protocol::memory::{Fault, FaultAction, Server};
 use xenstore_protocol::wire::{Decoder, Message, MessageType};
-use xenstore_protocol::{Changes, Client, ConnectionState, Error, ErrorName, Path};
+use xenstore_protocol::{Changes, Client, ConnectionState, Endpoint, Error, ErrorName, Path};
 
 const NODE: Path = Path::from_static("/test/node");
 const OTHER: Path = Path::from_static("/test/other");
@@ -187,6 +187,29 @@ async fn transaction_is_done_again_after_a_conflict() {
     assert_eq!(client.read(&OTHER).await.unwrap(), b"2");
 }
 
+/// xenstored answers EIO here, since the root that the transaction has used does not know the new node.
+#[tokio::test]
+async fn transaction_that_fails_because_of_a_conflict_is_done_again() {
+    const FOUND_ABSENT: Path = Path::from_static("/absent");
+    const NEW: Path = Path::from_static("/new");
+    let server = Server::new();
+    let (client, rival) = (dom0(&server).await, dom0(&server).await);
+    let mut attempts = 0;
+    client
+        .transaction(async |tx| {
+            attempts += 1;
+            tx.rm(&FOUND_ABSENT).await?;
+            if attempts == 1 {
+                rival.mkdir(&NEW).await?;
+            }
+            tx.rm(&NEW).await
+        })
+        .await
+        .unwrap();
+    assert_eq!(attempts, 2);
+    assert!(!client.exists(&NEW).await.unwrap());
+}
+
 #[tokio::test]
 async fn transaction_that_meets_a_rival_each_time_is_given_up() {
     let server = Server::new();
@@ -277,6 +300,23 @@ async fn request_that_is_too_long_is_refused_and_the_connection_goes_on() {
     assert!(matches!(error, Error::TooLong(_)), "{error}");
     assert!(!client.exists(&NODE).await.unwrap());
     assert_eq!(*client.state().borrow(), ConnectionState::Connected(1));
+}
+
+#[tokio::test]
+async fn client_of_a_socket_finds_the_server_that_takes_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    let (first, second) = (Server::new(), Server::new());
+    let socket = first.serve_unix(&path).unwrap();
+    let client = Client::connect(Endpoint::at(&path)).await.unwrap();
+    client.write(&NODE, "first").await.unwrap();
+
+    drop(socket);
+    let _socket = second.serve_unix(&path).unwrap();
+    first.drop_connections(DomainId::DOM0);
+    reaches(&client, ConnectionState::Connected(2)).await;
+
+    assert!(!client.exists(&NODE).await.unwrap());
 }
 
 /// A server of our own, which answers one request with whatever the test wants.

@@ -1,6 +1,6 @@
 //! What is seen inside and outside of a transaction, and what conflicts.
 
-use xenstore_protocol::{Client, Store, Transaction};
+use xenstore_protocol::{Client, Error, ErrorName, Store, Transaction};
 
 use crate::{Host, name, path};
 
@@ -13,6 +13,8 @@ crate::on_both!(
     node_that_came_and_went_inside_never_was,
     removed_directory_can_be_made_again_inside,
     ended_transaction_is_unknown,
+    transaction_whose_body_fails_for_a_conflict_is_done_again,
+    counters_of_rivals_lose_nothing,
 );
 
 async fn changes_are_seen_inside_at_once_and_outside_after_the_commit(host: &Host) {
@@ -150,4 +152,46 @@ async fn ended_transaction_is_unknown(host: &Host) {
     tx.commit().await.unwrap();
     let _later = host.dom0.begin().await.unwrap();
     assert_eq!(name(store.read(&path("/")).await), "ENOENT");
+}
+
+async fn transaction_whose_body_fails_for_a_conflict_is_done_again(host: &Host) {
+    let rival = host.another_dom0().await;
+    let mut errors = Vec::new();
+    host.dom0
+        .transaction(async |tx| {
+            tx.rm(&path("/absent")).await?;
+            if errors.is_empty() {
+                rival.mkdir(&path("/new")).await?;
+            }
+            // The root that this transaction has used does not know the new node.
+            let result = tx.rm(&path("/new")).await;
+            errors.push(result.as_ref().err().and_then(Error::name).cloned());
+            result
+        })
+        .await
+        .unwrap();
+    assert_eq!(errors, [Some(ErrorName::Eio), None]);
+    assert!(!host.dom0.exists(&path("/new")).await.unwrap());
+}
+
+async fn counters_of_rivals_lose_nothing(host: &Host) {
+    const EACH: u32 = 30;
+    host.dom0.write(&path("/counter"), "0").await.unwrap();
+    let count_up = async |client: Client| {
+        for _ in 0..EACH {
+            client
+                .transaction(async |tx| {
+                    let old: u32 = tx.read_string(&path("/counter")).await?.parse().unwrap();
+                    tx.write(&path("/counter"), (old + 1).to_string()).await
+                })
+                .await
+                .unwrap();
+        }
+    };
+    tokio::join!(
+        count_up(host.another_dom0().await),
+        count_up(host.another_dom0().await),
+        count_up(host.another_dom0().await)
+    );
+    assert_eq!(host.dom0.read_string(&path("/counter")).await.unwrap(), (3 * EACH).to_string());
 }

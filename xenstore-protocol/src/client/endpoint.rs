@@ -3,10 +3,12 @@ use std::fmt;
 use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path as FilePath, PathBuf};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
+use tokio::time::sleep;
 
 use super::xenbus_device::XenbusDevice;
 use crate::Error;
@@ -31,6 +33,10 @@ pub struct Endpoint {
     /// Tried in this order at each connection.
     candidates: Vec<PathBuf>,
 }
+
+/// How often a server is asked that has a connection waiting already, and how long to wait each time: 5 s in all.
+const BUSY_ATTEMPTS: u32 = 1000;
+const BUSY_PAUSE: Duration = Duration::from_millis(5);
 
 /// Socket of a server on the same machine.
 const DEFAULT_SOCKET: &str = "/run/xenstored/socket";
@@ -78,10 +84,22 @@ impl Endpoint {
 
 async fn open(path: &FilePath) -> io::Result<Box<dyn Stream>> {
     if std::fs::metadata(path)?.file_type().is_socket() {
-        Ok(Box::new(UnixStream::connect(path).await?))
+        Ok(Box::new(connect(path).await?))
     } else {
         Ok(Box::new(XenbusDevice::open(path)?))
     }
+}
+
+/// Connects to a socket. xenstored lets one connection wait to be accepted; the next one is refused with EAGAIN, and has
+/// to come again.
+async fn connect(path: &FilePath) -> io::Result<UnixStream> {
+    for _ in 0..BUSY_ATTEMPTS {
+        match UnixStream::connect(path).await {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(BUSY_PAUSE).await,
+            other => return other,
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::TimedOut, "the server takes no connections"))
 }
 
 impl Connector for Endpoint {
@@ -99,6 +117,8 @@ impl fmt::Display for Endpoint {
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::UnixSocket;
+
     use super::*;
 
     const UNSET: Option<&str> = None;
@@ -114,6 +134,30 @@ mod tests {
             Endpoint::from_variables(UNSET, UNSET).to_string(),
             "/run/xenstored/socket or /dev/xen/xenbus or /proc/xen/xenbus"
         );
+    }
+
+    #[tokio::test]
+    async fn connections_that_come_at_once_are_all_made_however_few_may_wait() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let socket = UnixSocket::new_stream().unwrap();
+        socket.bind(&path).unwrap();
+        let listener = socket.listen(1).unwrap();
+
+        let (_accepted, connected) = tokio::join!(
+            async {
+                let mut accepted = Vec::new();
+                while accepted.len() < 10 {
+                    // Let them come before one is taken.
+                    tokio::task::yield_now().await;
+                    accepted.push(listener.accept().await.unwrap());
+                }
+                accepted
+            },
+            futures::future::join_all((0..10).map(|_| connect(&path)))
+        );
+
+        assert!(connected.iter().all(Result::is_ok), "{connected:?}");
     }
 
     #[tokio::test]

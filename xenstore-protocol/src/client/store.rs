@@ -1,4 +1,6 @@
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -22,11 +24,19 @@ const DIRECTORY_ATTEMPTS: u32 = 100;
 pub struct Store {
     commands: mpsc::UnboundedSender<Command>,
     transaction: Option<TransactionTag>,
+    /// Set once the server has answered EIO, which it does when a transaction looks at a tree that has changed under it
+    /// so that what it used and what it finds do not fit together.
+    torn: Arc<AtomicBool>,
 }
 
 impl Store {
     pub(super) fn new(commands: mpsc::UnboundedSender<Command>, transaction: Option<TransactionTag>) -> Self {
-        Self { commands, transaction }
+        Self { commands, transaction, torn: Arc::default() }
+    }
+
+    /// Has the server answered EIO?
+    pub(super) fn is_torn(&self) -> bool {
+        self.torn.load(Ordering::Relaxed)
     }
 
     pub(super) fn commands(&self) -> &mpsc::UnboundedSender<Command> {
@@ -216,7 +226,12 @@ impl Store {
         }
         let (reply, answer) = oneshot::channel();
         let command = Command::Request { kind, transaction: self.transaction, payload, reply };
-        self.send(command, answer).await.map_err(|failure| describe(failure, kind, object))
+        self.send(command, answer).await.map_err(|failure| {
+            if matches!(failure, Some(Failure::Refused(ErrorName::Eio))) {
+                self.torn.store(true, Ordering::Relaxed);
+            }
+            describe(failure, kind, object)
+        })
     }
 
     /// Hands a command to the connection's task and waits for its answer; `None` if the connection is lost.

@@ -59,7 +59,8 @@ impl Client {
     }
 
     /// Runs `body` in a transaction and commits it. After a conflict with another client everything is done again, at
-    /// most [`TRANSACTION_ATTEMPTS`] times, so `body` must have no effect outside of the transaction.
+    /// most [`TRANSACTION_ATTEMPTS`] times, so `body` must have no effect outside of the transaction. There is no
+    /// snapshot: a node that `body` has not used yet may change under it, and then the commit is a conflict.
     ///
     /// ```
     /// # use xenstore_protocol::{Client, Error, Path};
@@ -82,9 +83,14 @@ impl Client {
         &self,
         mut body: impl AsyncFnMut(&Transaction) -> Result<T, E>,
     ) -> Result<T, E> {
-        for _ in 0..TRANSACTION_ATTEMPTS {
+        for attempt in 1..=TRANSACTION_ATTEMPTS {
             let transaction = self.begin().await?;
-            let value = body(&transaction).await?;
+            let value = match body(&transaction).await {
+                Ok(value) => value,
+                // A commit would have met a conflict: the body failed because of it.
+                Err(_) if transaction.is_torn() && attempt < TRANSACTION_ATTEMPTS => continue,
+                Err(error) => return Err(error),
+            };
             match transaction.commit().await {
                 Ok(()) => return Ok(value),
                 Err(error) if error.name() == Some(&ErrorName::Eagain) => {}
