@@ -14,6 +14,23 @@
 //! | `toolstack`, `libxl` | xl: domains and their xenstore nodes |
 //! | [`SimGuest`] | a PV guest with Linux' pcifront |
 //! | `traffic` | what a device and a guest can reach: interrupts, DMA, memory, ports |
+//!
+//! ```
+//! use xenpcid_host::{Errno, ReservedMemory};
+//! use xenpcid_simhost::{DomainOptions, SimDevice, World};
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let nvme = "0000:03:00.0".parse()?;
+//! let world = World::new();
+//! world.add_device(SimDevice::nvme(nvme));
+//! let host = world.host(); // what the daemon is given
+//!
+//! let plain = world.create_domain("web1", [1; 16], DomainOptions { iommu: false, hvm: false }).await?;
+//! let refused = host.hypervisor.assign_device(plain, nvme, ReservedMemory::Refuse);
+//!
+//! assert_eq!(refused.unwrap_err().errno, Errno::EOPNOTSUPP);
+//! assert!(world.leaks().is_empty());
+//! # Ok(()) }
+//! ```
 #![forbid(unsafe_code)]
 
 mod device;
