@@ -12,11 +12,12 @@
 //!        or bytes that are no       │                          │ number of the connection + 1
 //!        xenstore message           ▼                          │
 //!                              Reconnecting ── back-off ───────┘
-//!                                   │  10 ms, doubled to 1 s; requests fail at once with Disconnected
+//!                                   │  10 ms, doubled up to 1 s until a connection carries a message again;
+//!                                   │  requests fail at once with Disconnected
 //!                                   │
 //!   Client::over a stream:          └──► Closed    nothing to reconnect to; watches end, requests fail
 //! ```
-//! Requests in flight when the connection breaks fail with [`Error::Disconnected`](crate::Error::Disconnected), and so
+//! Requests in flight when the connection breaks fail with [`Error::Disconnected`], and so
 //! does everything later in a transaction that began on an earlier connection. Nothing is sent twice.
 
 mod actor;
@@ -116,7 +117,7 @@ impl Client {
 
     /// Uses a connection that somebody else made. When it ends, the client is closed.
     ///
-    /// The stream must not buffer what is written to it: it is never flushed.
+    /// Must be called on a tokio runtime. The stream must not buffer what is written to it: it is never flushed.
     #[must_use]
     pub fn over(stream: impl Stream + 'static) -> Self {
         Self::spawn(Box::new(stream), None)

@@ -114,8 +114,8 @@ pub enum Error {
     /// The connection to the server broke before the answer came, is down at this moment, or broke since the
     /// transaction began. Whether the request was carried out is not known.
     #[error(
-        "xenstore {operation} {object}: the connection to xenstored is lost; it is being made again, \
-         read the current state and try again"
+        "xenstore {operation} {object}: the connection to xenstored is lost; once it is back, read the current state \
+         and try again"
     )]
     Disconnected {
         /// What was asked.
@@ -128,8 +128,8 @@ pub enum Error {
     Connect {
         /// Each place that was tried, and what happened.
         tried: String,
-        /// The last failure.
-        source: io::Error,
+        /// Kind of the last failure.
+        kind: io::ErrorKind,
     },
     /// A transaction met a conflict each time it was tried.
     #[error("xenstore transaction: given up after {attempts} conflicts with other clients")]
@@ -206,7 +206,7 @@ impl From<Error> for io::Error {
         let kind = match &error {
             Error::Refused { name, .. } => name.io_kind(),
             Error::Disconnected { .. } => io::ErrorKind::NotConnected,
-            Error::Connect { source, .. } => source.kind(),
+            Error::Connect { kind, .. } => *kind,
             Error::Conflict { .. } => io::ErrorKind::WouldBlock,
             Error::Answer { .. } | Error::Malformed { .. } => io::ErrorKind::InvalidData,
             Error::Path(_) | Error::TooLong(_) => io::ErrorKind::InvalidInput,

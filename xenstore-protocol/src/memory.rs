@@ -80,18 +80,13 @@ impl Server {
         tokio::spawn(session::serve(self.store.clone(), id, outgoing, stream));
     }
 
-    /// A client for this domain, which connects again when its connection is dropped.
+    /// A client for this domain, which connects again when its connection is dropped, unless the domain is gone.
     ///
     /// # Errors
     /// [`Error::Connect`] if connections are not accepted.
     pub async fn client(&self, domain: DomainId) -> Result<Client, Error> {
-        Client::with_connector(self.connector(domain)).await
-    }
-
-    /// Makes connections to this server for a domain.
-    #[must_use]
-    pub fn connector(&self, domain: DomainId) -> impl Connector + use<> {
-        MemoryConnector { server: self.clone(), domain }
+        self.create_domain(domain);
+        Client::with_connector(MemoryConnector { server: self.clone(), domain }).await
     }
 
     /// The hypervisor has made a domain, so that nodes can be given to it. Connecting or introducing it implies this.
@@ -109,7 +104,8 @@ impl Server {
         self.store().fire_release();
     }
 
-    /// A domain is destroyed: its connections end, its nodes are removed, and [`Path::RELEASE_DOMAIN`](crate::Path::RELEASE_DOMAIN) fires.
+    /// A domain is destroyed: its connections end, its nodes are removed, and
+    /// [`Path::RELEASE_DOMAIN`](crate::Path::RELEASE_DOMAIN) fires.
     pub fn release(&self, domain: DomainId) {
         self.store().release(domain);
     }
@@ -140,7 +136,8 @@ impl Server {
         self.store().accepting = accepting;
     }
 
-    /// Loses everything, as a crash and a fresh start of xenstored do: nodes, watches, connections.
+    /// Loses everything, as a crash and a fresh start of xenstored do: nodes, watches, connections. The domains still
+    /// exist, but are not introduced.
     pub fn restart(&self) {
         self.store().restart();
     }
@@ -163,11 +160,15 @@ struct MemoryConnector {
 impl Connector for MemoryConnector {
     fn open(&self) -> BoxFuture<'_, Result<Box<dyn Stream>, Error>> {
         Box::pin(async {
-            if self.server.store().accepting {
+            let possible = {
+                let store = self.server.store();
+                store.accepting && store.knows(self.domain)
+            };
+            if possible {
                 return Ok(Box::new(self.server.connect(self.domain)) as Box<dyn Stream>);
             }
-            let source = io::Error::from(io::ErrorKind::ConnectionRefused);
-            Err(Error::Connect { tried: format!("server in memory: {source}"), source })
+            let tried = "the server in memory takes no connection of this domain now".to_owned();
+            Err(Error::Connect { tried, kind: io::ErrorKind::ConnectionRefused })
         })
     }
 }

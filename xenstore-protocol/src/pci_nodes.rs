@@ -161,11 +161,11 @@ impl PciNodes {
     /// # Errors
     /// A node cannot be removed.
     pub async fn remove(&self, store: &Store) -> Result<(), Error> {
-        store.rm_if_present(&self.frontend).await?;
-        store.rm_if_present(&self.backend).await?;
-        // The guest's own directory above, which nobody else removes; others' devices would be beside the 0.
-        if let Some(above) = self.backend.parent() {
-            if store.exists(&above).await? && store.directory(&above).await?.is_empty() {
+        for directory in [&self.frontend, &self.backend] {
+            store.rm_if_present(directory).await?;
+            // The directory above was made for this one alone, unless it has others.
+            let above = directory.parent().unwrap_or(Path::ROOT);
+            if store.directory_if_present(&above).await?.is_empty() {
                 store.rm_if_present(&above).await?;
             }
         }

@@ -203,9 +203,9 @@ pub fn encode_strings<S: AsRef<[u8]>>(strings: impl IntoIterator<Item = S>) -> V
 
 /// The strings of a payload. The NUL after the last one may be missing; empty strings are kept.
 pub fn decode_strings(payload: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let payload = payload.strip_suffix(&[0]).map_or((payload, payload.is_empty()), |rest| (rest, false));
-    let (bytes, nothing) = payload;
-    bytes.split(|byte| *byte == 0).take(if nothing { 0 } else { usize::MAX })
+    let payload = Some(payload).filter(|payload| !payload.is_empty());
+    let strings = payload.map(|payload| payload.strip_suffix(&[0]).unwrap_or(payload));
+    strings.into_iter().flat_map(|strings| strings.split(|byte| *byte == 0))
 }
 
 #[cfg(test)]

@@ -1,11 +1,14 @@
 //! The client against the server in memory: what no conformance suite over a healthy connection can show.
 #![expect(clippy::unwrap_used, reason = "helpers of tests: a test that cannot go on stops where it is")]
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use xenpcid_address::DomainId;
-use xenstore_protocol::client::{DIRTY_PATHS_MAX, TRANSACTION_ATTEMPTS};
+use xenstore_protocol::client::{Connector, DIRTY_PATHS_MAX, Stream, TRANSACTION_ATTEMPTS};
 use xenstore_protocol::memory::{Fault, FaultAction, Server};
 use xenstore_protocol::wire::{Decoder, Message, MessageType};
 use xenstore_protocol::{Changes, Client, ConnectionState, Endpoint, Error, ErrorName, Path};
@@ -141,6 +144,28 @@ async fn requests_fail_at_once_while_there_is_no_server_and_work_again_afterward
     server.set_accepting(true);
     reaches(&client, ConnectionState::Connected(2)).await;
     client.write(&NODE, "1").await.unwrap();
+}
+
+/// Takes each connection and drops it at once.
+struct Flapping(Arc<AtomicU32>);
+
+impl Connector for Flapping {
+    fn open(&self) -> BoxFuture<'_, Result<Box<dyn Stream>, Error>> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Box::pin(async { Ok(Box::new(tokio::io::duplex(16).0) as Box<dyn Stream>) })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn server_that_drops_each_connection_is_asked_ever_more_rarely() {
+    let attempts = Arc::new(AtomicU32::new(0));
+    let client = Client::with_connector(Flapping(attempts.clone())).await.unwrap();
+    // The clock is the test's own: it moves on when everybody waits.
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    // The first 1.27 s take eight attempts, then there is one each second.
+    let made = attempts.load(Ordering::Relaxed);
+    assert!((100..=110).contains(&made), "{made}");
+    assert_ne!(*client.state().borrow(), ConnectionState::Closed);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::sleep;
 
 use super::session::{Session, Watches};
 use super::{Command, ConnectionState, Connector, Stream};
@@ -20,6 +20,9 @@ pub(super) struct Actor {
     state: watch::Sender<ConnectionState>,
     connector: Option<Box<dyn Connector>>,
     watches: Watches,
+    /// Before the next attempt to connect. Only a connection that carried a message makes it short again: a server that
+    /// takes connections and drops them is not to be hammered.
+    pause: Duration,
 }
 
 /// Why a connection is over.
@@ -38,7 +41,7 @@ impl Actor {
         state: watch::Sender<ConnectionState>,
         connector: Option<Box<dyn Connector>>,
     ) -> Self {
-        Self { received, commands, state, connector, watches: Watches::default() }
+        Self { received, commands, state, connector, watches: Watches::default(), pause: BACK_OFF_MIN }
     }
 
     pub(super) async fn run(mut self, mut stream: Box<dyn Stream>) {
@@ -59,8 +62,8 @@ impl Actor {
         self.state.send_replace(ConnectionState::Closed);
     }
 
-    /// Serves one connection. Reads and writes go on at the same time, so a server that answers slowly because its own
-    /// answers are not fetched cannot arise.
+    /// Serves one connection. Reading goes on while something is being written: a server that waits for us to take its
+    /// answers before it takes more requests is not waited for in turn.
     async fn serve(&mut self, mut session: Session, stream: Box<dyn Stream>) -> End {
         let (mut reader, mut writer) = tokio::io::split(stream);
         let mut decoder = Decoder::new();
@@ -79,7 +82,10 @@ impl Actor {
                     decoder.push(bytes);
                     loop {
                         match decoder.next_message() {
-                            Ok(Some(message)) => session.message(message, &mut self.watches),
+                            Ok(Some(message)) => {
+                                self.pause = BACK_OFF_MIN;
+                                session.message(message, &mut self.watches);
+                            }
                             Ok(None) => break,
                             Err(_) => return End::Broken,
                         }
@@ -97,11 +103,11 @@ impl Actor {
     /// nobody to connect for.
     async fn reconnect(&mut self) -> Option<Box<dyn Stream>> {
         let connector = self.connector.as_ref()?;
-        let mut pause = BACK_OFF_MIN;
-        let mut at = Instant::now();
         loop {
+            let pause = self.pause;
+            self.pause = pause.saturating_mul(2).min(BACK_OFF_MAX);
             let attempt = async move {
-                sleep_until(at).await;
+                sleep(pause).await;
                 connector.open().await
             };
             tokio::pin!(attempt);
@@ -118,8 +124,6 @@ impl Actor {
             if let Ok(stream) = outcome {
                 return Some(stream);
             }
-            at = Instant::now().checked_add(pause)?;
-            pause = pause.saturating_mul(2).min(BACK_OFF_MAX);
         }
     }
 }

@@ -68,17 +68,17 @@ impl Endpoint {
 
     async fn open_any(&self) -> Result<Box<dyn Stream>, Error> {
         let mut tried = Vec::new();
-        let mut last = io::Error::from(io::ErrorKind::NotFound);
+        let mut kind = io::ErrorKind::NotFound;
         for candidate in &self.candidates {
             match open(candidate).await {
                 Ok(stream) => return Ok(stream),
                 Err(error) => {
                     tried.push(format!("{}: {error}", candidate.display()));
-                    last = error;
+                    kind = error.kind();
                 }
             }
         }
-        Err(Error::Connect { tried: tried.join("; "), source: last })
+        Err(Error::Connect { tried: tried.join("; "), kind })
     }
 }
 

@@ -54,8 +54,8 @@ enum Pending {
     Nothing,
 }
 
-/// One connection, without its I/O: commands and messages go in, bytes come out of `outgoing`. Dropped, it
-/// fails every request that has no answer.
+/// One connection, without its I/O: commands and messages go in, bytes come out of `outgoing`. Dropped, it fails every
+/// request that has no answer.
 pub(super) struct Session {
     /// Number of the connection.
     number: u64,

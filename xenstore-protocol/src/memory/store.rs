@@ -77,11 +77,22 @@ impl Store {
         }
     }
 
-    /// Starts afresh, as after a crash: nodes, domains and connections are lost, quotas and faults kept.
+    /// Starts afresh, as after a crash: nodes and connections are lost, quotas and faults kept.
     pub(super) fn restart(&mut self) {
-        let faults = std::mem::take(&mut self.faults);
+        let mut fresh = Self::new();
+        for domain in self.domains.keys() {
+            fresh.create_domain(*domain);
+        }
+        fresh.faults = std::mem::take(&mut self.faults);
+        fresh.quota = self.quota;
         // Connections that are still ending must not take new ones with them.
-        *self = Self { faults, quota: self.quota, last_connection: self.last_connection, ..Self::new() };
+        fresh.last_connection = self.last_connection;
+        *self = fresh;
+    }
+
+    /// Does a domain exist?
+    pub(super) fn knows(&self, domain: DomainId) -> bool {
+        self.domains.contains_key(&domain)
     }
 
     /// Takes a new client; the bytes for it will come out of the receiver.
