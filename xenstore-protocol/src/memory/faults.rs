@@ -32,7 +32,7 @@ pub enum FaultAction {
 }
 
 impl Fault {
-    /// The next request of this type from domain 0 fails with this error.
+    /// Happens to the next request of this type from domain 0.
     #[must_use]
     pub fn next(kind: MessageType, action: FaultAction) -> Self {
         Self { domain: DomainId::DOM0, kind: Some(kind), below: None, skip: 0, action }

@@ -183,19 +183,20 @@ impl Nodes<'_> {
         Ok(OK.to_vec())
     }
 
-    /// Creates a node and those above it. That the domain may do so is known.
+    /// Creates a node and those above it that are missing. That the domain may do so is known.
     fn create(&mut self, path: &[u8], value: &[u8]) -> Result<(), ErrorName> {
         let path = self.path(path)?;
         let mut missing = vec![path.clone()];
-        let mut permissions = None;
+        let mut nearest = None;
         for above in std::iter::successors(path.parent(), Path::parent) {
-            if let Some(node) = self.view.get(&above) {
-                permissions = Some(node.permissions.clone());
+            nearest = self.view.get(&above).cloned();
+            if nearest.is_some() {
                 break;
             }
             missing.push(above);
         }
-        let mut permissions = permissions.ok_or(ErrorName::Enoent)?;
+        let mut nearest = nearest.ok_or(ErrorName::Enoent)?;
+        let mut permissions = nearest.permissions.clone();
         if self.domain != DomainId::DOM0 {
             permissions.listed.owner = self.domain;
             if self.view.owned_by(self.domain).saturating_add(missing.len()) > self.quota.nodes {
@@ -205,14 +206,9 @@ impl Nodes<'_> {
         let mut node = Node::new(permissions.clone());
         node.value = value.to_vec();
         self.fits(&node)?;
-        // The lowest node that is there becomes longer by a name.
-        if let Some((mut parent, name)) = missing.last().and_then(|top| {
-            let parent = self.view.get(&top.parent()?)?.clone();
-            Some((parent, top.name().to_owned()))
-        }) {
-            parent.children.push(name);
-            self.fits(&parent)?;
-        }
+        // The nearest node above becomes longer by a name.
+        nearest.children.extend(missing.last().map(|top| top.name().to_owned()));
+        self.fits(&nearest)?;
         for above in missing.iter().skip(1).rev() {
             self.view.put_silently(above, Node::new(permissions.clone()));
         }
