@@ -21,6 +21,7 @@ mod shell;
 mod testbed;
 mod workspace;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -71,7 +72,7 @@ enum Command {
 }
 
 /// How a machine is run.
-#[derive(Debug, Clone, Copy, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 struct Options {
     /// Leave the run folders (logs, sockets, what dom0 shares) where they are
     #[arg(long)]
@@ -79,6 +80,22 @@ struct Options {
     /// Have xenpcid log everything, and show its log and Xen's after each scenario
     #[arg(long)]
     verbose: bool,
+    /// Put this program into dom0 as xenpcid, instead of building it
+    #[arg(long, value_name = "PROGRAM")]
+    xenpcid: Option<PathBuf>,
+}
+
+impl Options {
+    /// The program to put into dom0 as xenpcid.
+    fn daemon(&self, testbed: &Testbed) -> Result<PathBuf> {
+        if let Some(program) = &self.xenpcid {
+            return Ok(program.clone());
+        }
+        let step = testbed.progress.step("building xenpcid");
+        let program = workspace::build("xenpcid")?;
+        step.done();
+        Ok(program)
+    }
 }
 
 fn main() -> ExitCode {
@@ -104,11 +121,11 @@ fn run(command: Command) -> Result<bool> {
         }
         Command::Run { names, options } => {
             let chosen = scenarios::choose(&names)?;
-            let tally = scenarios::run(&Testbed::set_up(false)?, &chosen, options)?;
+            let tally = scenarios::run(&Testbed::set_up(false)?, &chosen, &options)?;
             Ok(tally.failed == 0)
         }
-        Command::Test { options } => all_tests::run(options),
-        Command::Demo { options } => demo::run(&Testbed::set_up(false)?, options).map(|()| true),
-        Command::Shell { options } => shell::run(&Testbed::set_up(false)?, options).map(|()| true),
+        Command::Test { options } => all_tests::run(&options),
+        Command::Demo { options } => demo::run(&Testbed::set_up(false)?, &options).map(|()| true),
+        Command::Shell { options } => shell::run(&Testbed::set_up(false)?, &options).map(|()| true),
     }
 }

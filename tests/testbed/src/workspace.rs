@@ -30,6 +30,12 @@ struct Message {
     executable: Option<PathBuf>,
 }
 
+/// As far as it matters here.
+#[derive(Deserialize)]
+struct Metadata {
+    target_directory: PathBuf,
+}
+
 /// Builds a package's binary of the same name, optimised, and returns where it is.
 ///
 /// # Errors
@@ -43,6 +49,17 @@ pub fn build(package: &str) -> Result<PathBuf> {
         object: format!("cargo build --package {package}"),
         problem: "names no executable".to_owned(),
     })
+}
+
+/// Where cargo puts what it builds.
+///
+/// # Errors
+/// If cargo does not say.
+pub fn target_folder() -> Result<PathBuf> {
+    let metadata = process::run(cargo().args(["metadata", "--format-version=1", "--no-deps", "--quiet"]))?;
+    let metadata: Metadata = serde_json::from_slice(&metadata)
+        .map_err(|error| Error::Malformed { object: "cargo metadata".to_owned(), problem: error.to_string() })?;
+    Ok(metadata.target_directory)
 }
 
 fn executable(messages: &str) -> Option<PathBuf> {

@@ -64,10 +64,9 @@ impl Channel {
     /// [`Error::Deadline`], or [`Error::MachineEnded`].
     pub fn wait_for_agent(&self, deadline: Duration) -> Result<()> {
         let begun = Instant::now();
-        // Several questions may be answered together, so any answer will do.
-        let (sender, answers) = mpsc::channel();
         while begun.elapsed() < deadline {
-            self.send(&Request::Ping, &sender)?;
+            // An agent that comes late answers the earlier questions first, and this one right after.
+            let answers = self.send(&Request::Ping)?;
             match self.receive(&answers, PING_PERIOD) {
                 Err(Error::Deadline { .. }) => {}
                 other => return other.map(drop),
@@ -81,8 +80,7 @@ impl Channel {
     /// # Errors
     /// If the channel does not work; a failing command is no error here.
     pub fn run(&self, command: &str, deadline: Duration) -> Result<Outcome> {
-        let (sender, replies) = mpsc::channel();
-        self.send(&Request::Run { deadline, command: command.to_owned() }, &sender)?;
+        let replies = self.send(&Request::Run { deadline, command: command.to_owned() })?;
         let patience = Instant::now() + deadline + GRACE;
         let mut output = Output::default();
         loop {
@@ -136,17 +134,20 @@ impl Channel {
         }
     }
 
-    fn send(&self, request: &Request, replies: &Sender<Reply>) -> Result<()> {
+    /// The only sender of the replies is kept where [`dispatch`] drops it when the connection ends: whoever waits for a
+    /// reply then knows at once.
+    fn send(&self, request: &Request) -> Result<Receiver<Reply>> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        lock(&self.pending).as_mut().ok_or_else(|| self.ended())?.insert(id, replies.clone());
-        (&self.writer).write_all(encode_request(id, request).as_bytes()).map_err(|_| self.ended())
+        let (sender, replies) = mpsc::channel();
+        lock(&self.pending).as_mut().ok_or_else(|| self.ended())?.insert(id, sender);
+        (&self.writer).write_all(encode_request(id, request).as_bytes()).map_err(|_| self.ended())?;
+        Ok(replies)
     }
 
     fn receive(&self, replies: &Receiver<Reply>, patience: Duration) -> Result<Reply> {
         match replies.recv_timeout(patience) {
             Ok(reply) => Ok(reply),
             Err(RecvTimeoutError::Disconnected) => Err(self.ended()),
-            Err(RecvTimeoutError::Timeout) if lock(&self.pending).is_none() => Err(self.ended()),
             Err(RecvTimeoutError::Timeout) => Err(Error::Deadline { what: self.place.clone(), deadline: patience }),
         }
     }

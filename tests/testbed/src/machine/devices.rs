@@ -1,5 +1,6 @@
 //! The devices of the emulated machine: what QEMU is told, and how dom0 recognises them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// A kind of PCI device, by what its configuration space says it is.
@@ -121,30 +122,40 @@ pub struct Found {
     pub driver_override: String,
 }
 
-/// Prints what [`parse`] reads, one line for each function. A virtual function's own vendor and device registers read
-/// ffff; sysfs has the right values.
+/// Prints what [`parse`] reads, with few processes, since each one takes its time under emulation. A virtual function's
+/// own vendor and device registers read ffff; sysfs has the right values.
 pub const LIST: &str = "\
-for device in /sys/bus/pci/devices/*; do
-    driver=-; [ -e $device/driver ] && driver=$(readlink $device/driver)
-    echo ${device##*/} $(cat $device/vendor) $(cat $device/device) ${driver##*/} $(cat $device/driver_override)
-done";
+cd /sys/bus/pci/devices
+grep -H . */vendor */device */driver_override
+ls -ld */driver 2> /dev/null || true";
 
-/// Reads the output of [`LIST`].
+/// Reads the output of [`LIST`]: lines `ADDRESS/ATTRIBUTE:VALUE`, and of `ls` lines `... ADDRESS/driver -> .../NAME`.
 #[must_use]
 pub fn parse(text: &str) -> Vec<Found> {
-    text.lines().filter_map(parse_line).collect()
+    let mut functions: BTreeMap<&str, BTreeMap<&str, &str>> = BTreeMap::new();
+    for line in text.lines() {
+        let (path, value) = match line.split_once(" -> ") {
+            Some((listing, target)) => (listing.rsplit(' ').next().unwrap_or_default(), target),
+            None => match line.rsplit_once(':') {
+                Some(pair) => pair,
+                None => continue,
+            },
+        };
+        if let Some((sbdf, attribute)) = path.split_once('/') {
+            functions.entry(sbdf).or_default().insert(attribute, value.rsplit('/').next().unwrap_or(value));
+        }
+    }
+    functions.into_iter().filter_map(|(sbdf, attributes)| found(sbdf, &attributes)).collect()
 }
 
-fn parse_line(line: &str) -> Option<Found> {
-    let hexadecimal = |word: &str| u16::from_str_radix(word.trim_start_matches("0x"), 16).ok();
-    let words: Vec<&str> = line.split_whitespace().collect();
-    let [sbdf, vendor, device, driver, driver_override] = words.as_slice() else { return None };
+fn found(sbdf: &str, attributes: &BTreeMap<&str, &str>) -> Option<Found> {
+    let number = |name: &str| u16::from_str_radix(attributes.get(name)?.trim_start_matches("0x"), 16).ok();
     Some(Found {
-        sbdf: (*sbdf).to_owned(),
-        vendor: hexadecimal(vendor)?,
-        device: hexadecimal(device)?,
-        driver: (*driver).to_owned(),
-        driver_override: (*driver_override).to_owned(),
+        sbdf: sbdf.to_owned(),
+        vendor: number("vendor")?,
+        device: number("device")?,
+        driver: attributes.get("driver").copied().unwrap_or("-").to_owned(),
+        driver_override: attributes.get("driver_override").copied().unwrap_or_default().to_owned(),
     })
 }
 
@@ -164,10 +175,26 @@ mod tests {
     }
 
     #[test]
-    fn inventory_lines_are_read() {
-        let found = parse("0000:00:05.0 0x8086 0x100e - (null)\n0000:03:00.0 0x8086 0x10d3 pci-stub pci-stub\nnoise\n");
-        assert_eq!(found.len(), 2);
-        assert_eq!((found[0].vendor, found[0].device, found[0].driver.as_str()), (E1000.vendor, E1000.device, "-"));
-        assert_eq!(found[1].driver_override, "pci-stub");
+    fn inventory_is_read() {
+        let text = "\
+0000:00:05.0/vendor:0x8086
+0000:03:00.0/vendor:0x8086
+0000:00:05.0/device:0x100e
+0000:03:00.0/device:0x10d3
+0000:00:05.0/driver_override:(null)
+0000:03:00.0/driver_override:pci-stub
+lrwxrwxrwx 1 0 0 0 Nov 22 18:34 0000:03:00.0/driver -> ../../../../bus/pci/drivers/pci-stub
+";
+        let function = |sbdf: &str, model: Model, driver: &str, driver_override: &str| Found {
+            sbdf: sbdf.to_owned(),
+            vendor: model.vendor,
+            device: model.device,
+            driver: driver.to_owned(),
+            driver_override: driver_override.to_owned(),
+        };
+        assert_eq!(
+            parse(text),
+            [function("0000:00:05.0", E1000, "-", "(null)"), function("0000:03:00.0", E1000E, "pci-stub", "pci-stub"),]
+        );
     }
 }

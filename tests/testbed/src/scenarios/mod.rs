@@ -1,8 +1,15 @@
 //! What is asserted on real Xen. A scenario is a function over a booted [`Machine`]; it finds the machine as it was after
 //! its boot, and need not clean up: [`runner`] does, and fails the scenario if that does not work.
 
+pub mod configuration;
+pub mod in_guest;
+pub mod network;
+pub mod nvme;
+mod refusals;
 mod runner;
 mod smoke;
+mod three_devices;
+mod two_guests;
 
 use crate::error::{Error, Result};
 use crate::machine::Machine;
@@ -34,6 +41,54 @@ const SCENARIOS: &[Scenario] = &[
         about: "an unmodified Linux PV guest with 2 vCPUs starts, runs commands and powers off",
         needs_daemon: false,
         run: smoke::guest,
+    },
+    Scenario {
+        name: "nvme",
+        about: "the guest's NVMe driver has a queue and an MSI-X vector for each vCPU and reads the whole disk right",
+        needs_daemon: true,
+        run: nvme::nvme,
+    },
+    Scenario {
+        name: "e1000e",
+        about: "a network card by MSI-X, passed through to a guest that runs already",
+        needs_daemon: true,
+        run: network::e1000e,
+    },
+    Scenario {
+        name: "e1000",
+        about: "a network card by INTx that cannot be reset",
+        needs_daemon: true,
+        run: network::e1000,
+    },
+    Scenario {
+        name: "igbvf",
+        about: "a virtual function: identity, MSI-X, link",
+        needs_daemon: true,
+        run: network::igbvf,
+    },
+    Scenario {
+        name: "three-devices",
+        about: "NVMe, e1000e and e1000 in one guest, each with its BARs and capabilities, and working",
+        needs_daemon: true,
+        run: three_devices::three_devices,
+    },
+    Scenario {
+        name: "two-guests",
+        about: "destroying one guest leaves the other's I/O running; its device works in a third guest",
+        needs_daemon: true,
+        run: two_guests::two_guests,
+    },
+    Scenario {
+        name: "no-iommu-domain",
+        about: "a domain without passthrough=\"enabled\" gets an error that says so",
+        needs_daemon: true,
+        run: refusals::no_iommu_domain,
+    },
+    Scenario {
+        name: "pciback-present",
+        about: "xenpcid does not start beside xen-pciback, and says what to do",
+        needs_daemon: true,
+        run: refusals::pciback_present,
     },
 ];
 

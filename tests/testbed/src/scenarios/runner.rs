@@ -13,18 +13,18 @@ use std::time::Instant;
 
 use crate::Options;
 use crate::error::{Error, Result, expect};
+use crate::interrupt;
 use crate::machine::devices::Found;
 use crate::machine::{Machine, xen_log};
 use crate::process::tail;
 use crate::scenarios::Scenario;
 use crate::testbed::Testbed;
-use crate::{interrupt, workspace};
 
 /// Lines of each log that a failure shows.
 const LOG_LINES: usize = 30;
 
 /// How many scenarios passed and failed.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Tally {
     /// Passed.
     pub passed: usize,
@@ -32,12 +32,22 @@ pub struct Tally {
     pub failed: usize,
 }
 
+impl Tally {
+    /// Counts both together.
+    pub fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+    }
+}
+
 /// Runs scenarios and prints a line `PASS name seconds` or `FAIL name reason` for each.
 ///
 /// # Errors
 /// [`Error::Interrupted`]; anything else is a failure of the scenario.
-pub fn run(testbed: &Testbed, scenarios: &[&Scenario], options: Options) -> Result<Tally> {
-    let daemon = if scenarios.iter().any(|scenario| scenario.needs_daemon) { build_daemon(testbed) } else { Ok(None) };
+pub fn run(testbed: &Testbed, scenarios: &[&Scenario], options: &Options) -> Result<Tally> {
+    let is_needed = scenarios.iter().any(|scenario| scenario.needs_daemon);
+    // Without it the other scenarios still have something to say.
+    let daemon = is_needed.then(|| options.daemon(testbed)).transpose().map_err(|error| error.to_string());
     let mut tally = Tally::default();
     let mut stage = Stage { testbed, options, daemon, booted: None };
     for scenario in scenarios {
@@ -60,21 +70,12 @@ pub fn run(testbed: &Testbed, scenarios: &[&Scenario], options: Options) -> Resu
     Ok(tally)
 }
 
-/// xenpcid's program, or why there is none.
-type DaemonBuild = std::result::Result<Option<PathBuf>, String>;
-
-fn build_daemon(testbed: &Testbed) -> DaemonBuild {
-    let step = testbed.progress.step("building xenpcid");
-    let program = workspace::build("xenpcid").map_err(|error| format!("xenpcid cannot be built: {error}"))?;
-    step.done();
-    Ok(Some(program))
-}
-
 /// The machine that the scenarios run on, while there is one.
 struct Stage<'a> {
     testbed: &'a Testbed,
-    options: Options,
-    daemon: DaemonBuild,
+    options: &'a Options,
+    /// xenpcid's program if it is needed, or why there is none.
+    daemon: std::result::Result<Option<PathBuf>, String>,
     booted: Option<Booted>,
 }
 

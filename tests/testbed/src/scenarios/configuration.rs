@@ -1,0 +1,60 @@
+//! Configuration files for xenpcid, as people would write them.
+
+use std::fmt::Write as _;
+
+/// A device that is declared for a domain.
+#[derive(Debug, Clone)]
+pub struct Declared {
+    /// Its address in dom0.
+    pub sbdf: String,
+    /// Whether it may be passed through although it cannot be reset.
+    pub best_effort_reset: bool,
+}
+
+impl Declared {
+    /// A device that has to be reset between domains.
+    pub fn new(sbdf: impl Into<String>) -> Self {
+        Self { sbdf: sbdf.into(), best_effort_reset: false }
+    }
+
+    /// A device that cannot be reset.
+    pub fn without_reset(sbdf: impl Into<String>) -> Self {
+        Self { sbdf: sbdf.into(), best_effort_reset: true }
+    }
+}
+
+/// The text of a configuration with these domains.
+#[must_use]
+pub fn text(domains: &[(&str, &[Declared])]) -> String {
+    let mut text = String::new();
+    for (name, devices) in domains {
+        let devices: Vec<String> = devices.iter().map(device).collect();
+        // Writing to a String does not fail.
+        let _ = writeln!(text, "[[domain]]\nname = \"{name}\"\ndevices = [{}]\n", devices.join(", "));
+    }
+    text
+}
+
+fn device(declared: &Declared) -> String {
+    let sbdf = &declared.sbdf;
+    if declared.best_effort_reset {
+        format!("{{ bdf = \"{sbdf}\", reset = \"best-effort\" }}")
+    } else {
+        format!("\"{sbdf}\"")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_what_the_readme_shows() {
+        let devices = [Declared::new("0000:01:00.0"), Declared::without_reset("0000:00:07.0")];
+        assert_eq!(
+            text(&[("web1", &devices)]),
+            "[[domain]]\nname = \"web1\"\n\
+             devices = [\"0000:01:00.0\", { bdf = \"0000:00:07.0\", reset = \"best-effort\" }]\n\n"
+        );
+    }
+}
