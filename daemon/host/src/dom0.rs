@@ -30,7 +30,7 @@ impl Dom0Facts {
             root: nix::unistd::geteuid().is_root(),
             xen: text("sys/hypervisor/type").trim() == "xen",
             control_domain: capabilities.contains("control_d") || is_zero,
-            kernel_backend: ["sys/bus/pci/drivers/pciback", "sys/module/xen_pciback"]
+            kernel_backend: ["sys/bus/pci/drivers/pciback", "sys/bus/xen-backend/drivers/xen-pciback"]
                 .iter()
                 .any(|path| root.join(path).exists()),
             lockdown: selected(&text("sys/kernel/security/lockdown")).unwrap_or("none").to_owned(),

@@ -36,6 +36,7 @@ const REMEDIES: &[(&str, Errno, &str)] = &[
     ("map_msi", Errno::ENOSPC, "the domain's interrupts are used up: raise extra_guest_irqs= on Xen's command line"),
     ("map_msi", Errno::ENODATA, "prepare_msix was not called before the device was assigned"),
     ("prepare_msix", Errno::ENXIO, "the device does not decode memory: is its BAR assigned?"),
+    ("irq_permission", Errno::EPERM, "dom0 has not set up the interrupt line itself: is the device enabled in dom0?"),
     ("reset", Errno::ENOTTY, "the device has no reset method: reset = \"best-effort\" accepts that"),
     ("describe", Errno::ENODEV, "the host has no such device: see `lspci -D`"),
     ("write_config", Errno::EPERM, "kernel lockdown forbids it: boot dom0 with lockdown=none"),

@@ -86,7 +86,7 @@ unsafe impl Sync for MappedGrant {}
 impl GrantedPage for MappedGrant {
     fn page(&self) -> &SharedPage {
         // SAFETY: the mapping is a whole page, page-aligned and readable and writable for as long as `self` lives; SharedPage is
-        // a transparent array of 1024 AtomicU32, for which all bit patterns are valid and which allows for changes by others.
+        // made for this: 4096 bytes of atomics, for which all bit patterns are valid and which allow for changes by others.
         unsafe { self.address.cast::<SharedPage>().as_ref() }
     }
 }

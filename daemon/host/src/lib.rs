@@ -37,7 +37,7 @@ pub use gntdev::GrantDevice;
 pub use grants::{GrantedPage, Grants};
 pub use hypervisor::{DomainInfo, Hypervisor, HypervisorInfo, MsiVector, Pirq, ReservedMemory};
 pub use nix::errno::Errno;
-pub use pci::{ConfigSpace, FunctionDescription, PciHost};
+pub use pci::{ConfigSpace, FunctionDescription, PciHost, PowerPolicy};
 pub use sysfs::Sysfs;
 #[cfg(feature = "libxenctrl")]
 pub use xen::Xen;

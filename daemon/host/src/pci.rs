@@ -21,8 +21,29 @@ pub struct FunctionDescription {
     /// Linux interrupt number, which on a PV dom0 is the GSI of the INTx line; 0 if there is none. To be trusted only while
     /// the function is enabled and no driver holds it.
     pub interrupt: u32,
+    /// The only driver that may bind it, if one is set.
+    pub driver_override: Option<String>,
+    /// How its power is managed.
+    pub power: PowerPolicy,
     /// The physical function, if this is an SR-IOV virtual function.
     pub physical_function: Option<Sbdf>,
+}
+
+/// How Linux manages a function's power (Documentation/ABI/testing/sysfs-devices-power, sysfs-bus-pci).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PowerPolicy {
+    /// The function may be suspended while nobody uses it (`power/control` is `auto`).
+    pub runtime_suspend: bool,
+    /// It may be cut from power with the bridge above it (`d3cold_allowed`); `None` if this Linux has no say in that.
+    pub d3cold_allowed: Option<bool>,
+}
+
+impl PowerPolicy {
+    /// The same without any powering down.
+    #[must_use]
+    pub fn pinned(self) -> Self {
+        Self { runtime_suspend: false, d3cold_allowed: self.d3cold_allowed.map(|_| false) }
+    }
 }
 
 /// The PCI functions of the host, as the Linux driver model shows them.
@@ -41,14 +62,15 @@ pub trait PciHost: Send + Sync {
     /// Takes the function from its driver; nothing to do if no driver holds it.
     fn unbind(&self, function: Sbdf) -> Result<(), HostError>;
 
-    /// Asks the driver core to find a driver. No driver found is no error.
+    /// Asks the driver core to find a driver. No driver found is no error, nor is one that did not want the function: see
+    /// [`FunctionDescription::driver`].
     fn probe(&self, function: Sbdf) -> Result<(), HostError>;
 
     /// Counts one more (`true`) or one less user of the function: D0, decoding on, INTx routed. `EBUSY` while a driver holds it.
     fn set_enabled(&self, function: Sbdf, enabled: bool) -> Result<(), HostError>;
 
-    /// Keeps the function and the bridges above it from being powered down (`true`), or leaves that to Linux again.
-    fn pin_power(&self, function: Sbdf, pinned: bool) -> Result<(), HostError>;
+    /// Says how the function's power is managed from now on.
+    fn set_power_policy(&self, function: Sbdf, policy: PowerPolicy) -> Result<(), HostError>;
 
     /// Names of the reset methods Linux would try, in order (`flr`, `af_flr`, `pm`, `bus`, ...); empty if there is none.
     fn reset_methods(&self, function: Sbdf) -> Result<Vec<String>, HostError>;

@@ -10,7 +10,10 @@ use nix::errno::Errno;
 use xenpcid_address::Sbdf;
 use xenpcid_policy::{Access, ConfigSize, Resource, Width};
 
-use crate::{ConfigSpace, FunctionDescription, HostError, PciHost};
+use crate::{ConfigSpace, FunctionDescription, HostError, PciHost, PowerPolicy};
+
+const POWER_CONTROL: &str = "power/control";
+const D3COLD_ALLOWED: &str = "d3cold_allowed";
 
 /// The sysfs tree of a host.
 pub struct Sysfs {
@@ -31,6 +34,20 @@ impl Sysfs {
     fn read(&self, operation: &'static str, function: Sbdf, name: &str) -> Result<String, HostError> {
         let path = self.attribute(function, name);
         std::fs::read_to_string(&path).map_err(|error| HostError::from_io(operation, path.display(), &error))
+    }
+
+    /// As `read`, of an attribute that not every Linux or every function has.
+    fn read_if_present(
+        &self,
+        operation: &'static str,
+        function: Sbdf,
+        name: &str,
+    ) -> Result<Option<String>, HostError> {
+        match self.read(operation, function, name) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.errno == Errno::ENOENT => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn read_number(&self, operation: &'static str, function: Sbdf, name: &str) -> Result<u32, HostError> {
@@ -96,6 +113,11 @@ impl PciHost for Sysfs {
             *resource = line.parse().map_err(|_| HostError::new(OPERATION, function, Errno::EINVAL))?;
         }
         let physical_function = self.link(OPERATION, function, "physfn")?;
+        let only_driver = self.read_if_present(OPERATION, function, "driver_override")?.unwrap_or_default();
+        let power = PowerPolicy {
+            runtime_suspend: self.read(OPERATION, function, POWER_CONTROL)?.trim() == "auto",
+            d3cold_allowed: self.read_if_present(OPERATION, function, D3COLD_ALLOWED)?.map(|text| text.trim() == "1"),
+        };
         Ok(FunctionDescription {
             vendor: identifier("vendor")?,
             device: identifier("device")?,
@@ -103,6 +125,9 @@ impl PciHost for Sysfs {
             driver: self.link(OPERATION, function, "driver")?,
             resources,
             interrupt: self.read_number(OPERATION, function, "irq")?,
+            // How Linux shows that there is none.
+            driver_override: Some(only_driver.trim().to_owned()).filter(|name| !name.is_empty() && name != "(null)"),
+            power,
             physical_function: physical_function.and_then(|name| name.parse().ok()),
         })
     }
@@ -120,32 +145,25 @@ impl PciHost for Sysfs {
     }
 
     fn probe(&self, function: Sbdf) -> Result<(), HostError> {
-        match write("probe", &self.bus.join("drivers_probe"), &function.to_string()) {
-            // How Linux says that no driver wanted it.
-            Err(error) if error.errno == Errno::EINVAL => Ok(()),
-            other => other,
-        }
+        write("probe", &self.bus.join("drivers_probe"), &function.to_string())
     }
 
     fn set_enabled(&self, function: Sbdf, enabled: bool) -> Result<(), HostError> {
         self.write("set_enabled", function, "enable", if enabled { "1" } else { "0" })
     }
 
-    fn pin_power(&self, function: Sbdf, pinned: bool) -> Result<(), HostError> {
-        self.write("pin_power", function, "power/control", if pinned { "on" } else { "auto" })?;
-        match self.write("pin_power", function, "d3cold_allowed", if pinned { "0" } else { "1" }) {
-            // Only functions with power management have it.
-            Err(error) if error.errno == Errno::ENOENT => Ok(()),
-            other => other,
+    fn set_power_policy(&self, function: Sbdf, policy: PowerPolicy) -> Result<(), HostError> {
+        const OPERATION: &str = "set_power_policy";
+        self.write(OPERATION, function, POWER_CONTROL, if policy.runtime_suspend { "auto" } else { "on" })?;
+        match policy.d3cold_allowed {
+            Some(allowed) => self.write(OPERATION, function, D3COLD_ALLOWED, if allowed { "1" } else { "0" }),
+            None => Ok(()),
         }
     }
 
     fn reset_methods(&self, function: Sbdf) -> Result<Vec<String>, HostError> {
-        match self.read("reset_methods", function, "reset_method") {
-            Ok(text) => Ok(text.split_whitespace().map(str::to_owned).collect()),
-            Err(error) if error.errno == Errno::ENOENT => Ok(Vec::new()),
-            Err(error) => Err(error),
-        }
+        let methods = self.read_if_present("reset_methods", function, "reset_method")?.unwrap_or_default();
+        Ok(methods.split_whitespace().map(str::to_owned).collect())
     }
 
     fn reset(&self, function: Sbdf) -> Result<(), HostError> {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use tempfile::TempDir;
 use xenpcid_address::Sbdf;
-use xenpcid_host::{Errno, PciHost, Sysfs};
+use xenpcid_host::{Errno, PciHost, PowerPolicy, Sysfs};
 use xenpcid_policy::{Access, ConfigSize};
 
 const FUNCTION: Sbdf = Sbdf::from_devfn(0, 3, 0);
@@ -22,6 +22,8 @@ impl Tree {
         tree.write("device", "0x10d3\n");
         tree.write("class", "0x020000\n");
         tree.write("irq", "21\n");
+        tree.write("driver_override", "(null)\n");
+        tree.write("power/control", "auto\n");
         let none = "0x0000000000000000 0x0000000000000000 0x0000000000000000\n";
         let memory = "0x00000000feb80000 0x00000000feb9ffff 0x0000000000040200\n";
         tree.write("resource", &(memory.to_owned() + &none.repeat(12)));
@@ -62,6 +64,8 @@ fn function_is_described_from_its_attributes() {
     assert_eq!(description.physical_function, Some(Sbdf::from_devfn(0, 2, 0)));
     let sizes = description.resources.map(|resource| resource.size());
     assert_eq!(sizes, [0x2_0000, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(description.driver_override, None);
+    assert_eq!(description.power, PowerPolicy { runtime_suspend: true, d3cold_allowed: None });
 }
 
 #[test]
@@ -92,14 +96,19 @@ fn functions_are_listed_in_order_and_other_names_left_out() {
 #[test]
 fn attributes_are_written_as_linux_takes_them() {
     let tree = Tree::new();
-    for name in ["driver_override", "enable", "power/control", "d3cold_allowed", "reset"] {
+    tree.write("d3cold_allowed", "1\n");
+    for name in ["enable", "reset"] {
         tree.write(name, "");
     }
     let host = tree.host();
 
+    let pinned = host.describe(FUNCTION).unwrap().power.pinned();
+    tree.write("power/control", "");
+    tree.write("d3cold_allowed", "");
+    tree.write("driver_override", "");
     host.set_driver_override(FUNCTION, Some("pci-stub")).unwrap();
     host.set_enabled(FUNCTION, true).unwrap();
-    host.pin_power(FUNCTION, true).unwrap();
+    host.set_power_policy(FUNCTION, pinned).unwrap();
     host.reset(FUNCTION).unwrap();
 
     assert_eq!(tree.read("driver_override"), "pci-stub");

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use xenpcid_address::{DomainId, Sbdf};
-use xenpcid_host::{MsiVector, Pirq};
+use xenpcid_host::{MsiVector, Pirq, PowerPolicy};
 use xenpcid_policy::{Access, Resource, Width};
 
 use crate::device::{self, Registers, SimDevice};
@@ -46,7 +46,7 @@ pub(crate) struct Function {
     pub driver_override: Option<String>,
     /// Users counted by `enable`.
     pub enabled: u32,
-    pub pinned: bool,
+    pub power: PowerPolicy,
     pub reset_methods: Vec<String>,
     pub physical_function: Option<Sbdf>,
 
@@ -70,6 +70,9 @@ const INTERRUPT_PIN: Access = Access::byte(0x3d);
 const CLASS: Access = Access::dword(0x08);
 
 impl Function {
+    /// How Linux manages power before anybody says otherwise.
+    pub const POWER: PowerPolicy = PowerPolicy { runtime_suspend: true, d3cold_allowed: Some(true) };
+
     /// The function as firmware leaves it to Linux, before any driver.
     pub(crate) fn new(device: &SimDevice) -> Self {
         let registers = device.registers();
@@ -102,7 +105,7 @@ impl Function {
             driver: None,
             driver_override: None,
             enabled: 0,
-            pinned: false,
+            power: Self::POWER,
             reset_methods: device.reset_methods.clone(),
             physical_function: device.physical_function,
             owner: DomainId::DOM0,

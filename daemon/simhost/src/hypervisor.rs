@@ -227,7 +227,7 @@ impl State {
         if let Some(driver) = function.driver.as_ref().filter(|driver| *driver != "pci-stub") {
             wrong.push(format!("given to domain {domain} while dom0's driver {driver} holds it"));
         }
-        if !function.pinned && function.driver.is_none() {
+        if function.power != crate::function::Function::POWER.pinned() && function.driver.is_none() {
             wrong.push(format!("given to domain {domain} while Linux may still power it down"));
         }
         let (resources, others) = (function.resources, self.domains.values());

@@ -56,7 +56,7 @@ fn left_at(function: &Function) -> Vec<String> {
             (function.prepared, "dom0 has it, but prepare_msix was not undone"),
             (function.enabled != 0, "dom0 has it, but it is still enabled by the claim"),
             (function.driver_override.is_some(), "dom0 has it, but its driver_override is still set"),
-            (function.pinned, "dom0 has it, but its power is still pinned"),
+            (function.power != Function::POWER, "dom0 has it, but its power is still pinned"),
         ];
         found.extend(kept.into_iter().filter(|(is, _)| *is).map(|(_, text)| text.to_owned()));
     }

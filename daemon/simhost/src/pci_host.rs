@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use xenpcid_address::{DomainId, Sbdf};
-use xenpcid_host::{ConfigSpace, Errno, FunctionDescription, HostError, PciHost, Pirq};
+use xenpcid_host::{ConfigSpace, Errno, FunctionDescription, HostError, PciHost, Pirq, PowerPolicy};
 use xenpcid_policy::{Access, ConfigSize};
 
 use crate::World;
@@ -31,6 +31,8 @@ impl PciHost for World {
                 driver: function.driver.clone(),
                 resources: function.resources,
                 interrupt: function.linux_interrupt(),
+                driver_override: function.driver_override.clone(),
+                power: function.power,
                 physical_function: function.physical_function,
             })
         })
@@ -82,10 +84,10 @@ impl PciHost for World {
         })
     }
 
-    fn pin_power(&self, function: Sbdf, pinned: bool) -> Result<(), HostError> {
-        let call = Call::new("pin_power").function(function).detail(pinned);
+    fn set_power_policy(&self, function: Sbdf, policy: PowerPolicy) -> Result<(), HostError> {
+        let call = Call::new("set_power_policy").function(function).detail(format_args!("{policy:?}"));
         self.sysfs(call, function, |function| {
-            function.pinned = pinned;
+            function.power = policy;
             Ok(())
         })
     }

@@ -7,20 +7,16 @@ use xenpcid_address::{DomainId, Sbdf};
 use xenpcid_host::{Host, HostError};
 use xenpcid_policy::{Access, ConfigView, HardwareWrite, Resource, Snapshot, VirtualAddress};
 
-use crate::claim::{ClaimError, Claimed};
+use crate::claim::{ClaimError, Claimed, FRAME, Failures};
 use crate::interrupts::Interrupts;
 use crate::ledger::{Ledger, Step};
 
-/// Xen grants memory in units of this many bytes.
-const FRAME: u64 = 4096;
-
 /// A device that a guest has.
 pub struct Assigned {
-    domain: DomainId,
     claimed: Box<Claimed>,
     address: VirtualAddress,
     view: ConfigView,
-    pub(crate) interrupts: Interrupts,
+    interrupts: Interrupts,
     ledger: Ledger,
 }
 
@@ -47,7 +43,7 @@ impl Assigned {
         };
         let mut ledger = Ledger::default();
         match Self::grant(host, domain, &claimed, lines, &mut ledger) {
-            Ok(()) => Ok(Self { domain, claimed, address, view, interrupts: Interrupts::default(), ledger }),
+            Ok(()) => Ok(Self { claimed, address, view, interrupts: Interrupts::default(), ledger }),
             Err(error) => {
                 for error in ledger.undo(host).err().into_iter().flatten() {
                     tracing::error!(function = %claimed.function(), domain = domain.0, %error, "could not be undone");
@@ -89,9 +85,12 @@ impl Assigned {
         if let Err(error) = self.interrupts.disable(host, &self.claimed) {
             tracing::warn!(%function, %error, "could not switch its interrupts off; the reset will");
         }
-        let undone = self.ledger.undo(host);
-        if let Err(errors) = undone {
-            return Err((self.claimed, ClaimError::Stuck { function, errors }));
+        if let Err(errors) = self.ledger.undo(host) {
+            if let Err(error) = self.claimed.silence() {
+                tracing::error!(%function, %error, "could not be silenced");
+            }
+            let stuck = self.ledger.steps().iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+            return Err((self.claimed, ClaimError::Stuck { function, stuck, errors: Failures(errors) }));
         }
         match self.claimed.renew(host) {
             Ok(()) => Ok(self.claimed),
@@ -143,10 +142,10 @@ impl Assigned {
         (&mut self.interrupts, &self.claimed, &mut self.view)
     }
 
-    /// The guest.
+    /// Its interrupts.
     #[must_use]
-    pub const fn domain(&self) -> DomainId {
-        self.domain
+    pub const fn interrupts(&self) -> &Interrupts {
+        &self.interrupts
     }
 
     /// The device.

@@ -11,15 +11,18 @@
 //! A claimed device belongs to `DOMID_IO` whenever no guest has it, so its DMA reaches nothing. It goes to the next guest, or
 //! back to dom0, only after a reset that worked (XSA-302, XSA-306).
 
+use std::fmt;
 use std::sync::Arc;
 
 use xenpcid_address::{DomainId, Sbdf};
 use xenpcid_config::{Device, ResetRequirement};
 use xenpcid_host::{ConfigSpace, FunctionDescription, Host, HostError};
-use xenpcid_policy::{Access, Capabilities, Snapshot, Unsupported};
+use xenpcid_policy::{Access, Capabilities, Resource, Snapshot, Unsupported};
 
 use crate::ledger::{Ledger, Step};
 
+/// Xen gives memory in units of this many bytes.
+pub const FRAME: u64 = 4096;
 /// Command register bits (PCI Local Bus Specification 6.2.2).
 const COMMAND_MEMORY: u16 = 0x0002;
 const COMMAND_MASTER: u16 = 0x0004;
@@ -74,7 +77,8 @@ pub enum ClaimError {
     },
     /// The device is not what it was before the reset.
     #[error(
-        "{function} did not come back from its reset: the register at {offset:#04x} was {before:#x} and is {after:#x}; it stays in quarantine"
+        "{function} did not come back from its reset: the register at {offset:#04x} was {before:#x} and is {after:#x}; \
+         it stays in quarantine, and a power cycle of the host may bring it back"
     )]
     NotRestored {
         /// The device.
@@ -87,13 +91,39 @@ pub enum ClaimError {
         after: u32,
     },
     /// Steps that could not be undone.
-    #[error("{function} could not be given back to dom0: {errors:?}")]
+    #[error(
+        "{function} could not be taken back whole: {stuck}; {errors}; it stays in quarantine if Xen has it there, see `xl debug-keys Q`"
+    )]
     Stuck {
         /// The device.
         function: Sbdf,
+        /// What is not undone.
+        stuck: String,
         /// Each failure.
-        errors: Vec<HostError>,
+        errors: Failures,
     },
+    /// A page of the device's memory also holds registers of another device.
+    #[error(
+        "{function} shares the page {frame:#x} of its memory with {other}, which a guest would reach with it; give both to dom0,          or have firmware or Linux (pci=resource_alignment={function}) place it on a page of its own"
+    )]
+    SharedPage {
+        /// The device.
+        function: Sbdf,
+        /// The other one.
+        other: Sbdf,
+        /// Number of the page of 4 KiB.
+        frame: u64,
+    },
+}
+
+/// Several failures, one after the other.
+#[derive(Debug)]
+pub struct Failures(pub Vec<HostError>);
+
+impl fmt::Display for Failures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+    }
 }
 
 /// A device that no driver of dom0 holds and that is in quarantine, or assigned to a guest by its owner.
@@ -138,8 +168,10 @@ impl Claimed {
         if !has_reset && device.reset == ResetRequirement::Required {
             return Err(ClaimError::NoReset { function });
         }
-        ledger.carry_out(host, Step::TakenFromDriver { function, driver: before.driver })?;
-        ledger.carry_out(host, Step::PowerPinned { function })?;
+        refuse_shared_pages(host, function, &before)?;
+        let FunctionDescription { driver, driver_override, power, .. } = before;
+        ledger.carry_out(host, Step::TakenFromDriver { function, driver, driver_override })?;
+        ledger.carry_out(host, Step::PowerPinned { function, before: power })?;
         ledger.carry_out(host, Step::Enabled { function })?;
 
         // Only now is the interrupt known, and all registers are those of an enabled device.
@@ -197,7 +229,10 @@ impl Claimed {
 
     /// Switches off DMA and all interrupts. Decoding stays on: a guest may still have the memory mapped, and an access that
     /// nobody decodes can take the host down (XSA-120).
-    fn silence(&self) -> Result<(), ClaimError> {
+    ///
+    /// # Errors
+    /// If the device cannot be written.
+    pub fn silence(&self) -> Result<(), ClaimError> {
         self.set_command(COMMAND_INTX_DISABLE)?;
         if let Some(msi) = &self.capabilities.msi {
             self.modify(msi.control(), MSI_ENABLE, 0)?;
@@ -258,7 +293,10 @@ impl Claimed {
     /// A reset that failed: the device stays in quarantine. Steps that could not be undone.
     pub fn release(mut self, host: &Host) -> Result<(), ClaimError> {
         self.renew(host)?;
-        self.ledger.undo(host).map_err(|errors| ClaimError::Stuck { function: self.function, errors })
+        self.ledger.undo(host).map_err(|errors| {
+            let stuck = self.ledger.steps().iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+            ClaimError::Stuck { function: self.function, stuck, errors: Failures(errors) }
+        })
     }
 
     /// The device.
@@ -290,12 +328,27 @@ impl Claimed {
     pub fn config(&self) -> &dyn ConfigSpace {
         self.config.as_ref()
     }
+}
 
-    /// What has been done to claim it.
-    #[must_use]
-    pub const fn ledger(&self) -> &Ledger {
-        &self.ledger
+/// Memory is given to guests in pages of 4 KiB, so a BAR that does not fill its pages brings its neighbours with it (XSA-461).
+fn refuse_shared_pages(host: &Host, function: Sbdf, description: &FunctionDescription) -> Result<(), ClaimError> {
+    let pages = |resource: &Resource| resource.start / FRAME..=resource.end / FRAME;
+    let memory = |resource: &&Resource| resource.is_present() && !resource.is_io();
+    let partial = |resource: &&Resource| resource.start % FRAME != 0 || resource.end % FRAME != FRAME - 1;
+    let bars = description.resources.iter().take(Snapshot::ROM).filter(memory);
+    let own: Vec<_> = bars.filter(partial).map(pages).collect();
+    if own.is_empty() {
+        return Ok(());
     }
+    for other in host.pci.functions()?.into_iter().filter(|other| *other != function) {
+        let description = host.pci.describe(other)?;
+        for pages in description.resources.iter().filter(memory).map(pages) {
+            if let Some(own) = own.iter().find(|own| own.start() <= pages.end() && pages.start() <= own.end()) {
+                return Err(ClaimError::SharedPage { function, other, frame: *own.start() });
+            }
+        }
+    }
+    Ok(())
 }
 
 fn take_snapshot(description: &FunctionDescription, config: &dyn ConfigSpace) -> Result<Snapshot, HostError> {

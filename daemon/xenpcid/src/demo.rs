@@ -1,6 +1,7 @@
 //! `xenpcid demo`: the daemon itself, on a simulated host with a simulated guest.
 
 use std::error::Error;
+use std::io::{self, Write};
 
 use pcifront_shim::Width;
 use pcifront_shim::guest::DiscoveredFunction;
@@ -24,6 +25,11 @@ name = "web1"
 devices = ["0000:01:00.0", "0000:02:00.0", { bdf = "0000:00:07.0", reset = "best-effort" }]
 "#;
 
+/// A line for whoever watches; an error if nobody does any more.
+macro_rules! say {
+    ($($text:tt)*) => { writeln!(io::stdout(), $($text)*) };
+}
+
 /// UUID of the guest.
 const UUID: [u8; 16] = [0x5e; 16];
 
@@ -36,10 +42,10 @@ pub async fn run() -> Result<(), Box<dyn Error>> {
     for device in [SimDevice::nvme(NVME), SimDevice::e1000e(E1000E), SimDevice::e1000(E1000)] {
         world.add_device(device);
     }
-    heading("A simulated host with Xen, xenstore and three devices");
+    heading("A simulated host with Xen, xenstore and three devices")?;
     show_devices(&world)?;
-    heading("The daemon starts with this configuration");
-    print!("{}", CONFIGURATION.trim_start());
+    heading("The daemon starts with this configuration")?;
+    say!("{}", CONFIGURATION.trim())?;
 
     let (report, events) = mpsc::unbounded_channel();
     let (stop, stopped) = oneshot::channel::<()>();
@@ -63,47 +69,47 @@ pub async fn run() -> Result<(), Box<dyn Error>> {
     ran?;
     told?;
 
-    heading("The daemon ended: the devices are dom0's again");
+    heading("The daemon ended: the devices are dom0's again")?;
     show_devices(&world)?;
     let leaks = world.leaks();
-    heading("What was given and not taken back, by the host's own books");
+    heading("What was given and not taken back, by the host's own books")?;
     for leak in &leaks {
-        println!("{leak}");
+        say!("{leak}")?;
     }
     if !leaks.is_empty() {
         return Err("the ledger is not empty; this is a defect, please report it".into());
     }
-    println!("nothing: the ledger is empty");
+    say!("nothing: the ledger is empty")?;
     Ok(())
 }
 
 /// The life of a guest.
 async fn tell(world: &World, mut events: mpsc::UnboundedReceiver<Event>) -> Result<(), Box<dyn Error>> {
     expect(events.recv().await, |event| matches!(event, Event::Ready))?;
-    heading("Claimed: taken from their drivers, reset, in quarantine, where their DMA reaches nothing");
+    heading("Claimed: taken from their drivers, reset, in quarantine, where their DMA reaches nothing")?;
     show_devices(world)?;
 
-    heading("The guest web1 starts");
+    heading("The guest web1 starts")?;
     let domain = world.create_domain("web1", UUID, DomainOptions::default()).await?;
     let guest = SimGuest::start(world, domain);
     let functions = guest.connected().await?;
-    println!("its pcifront published a page and a port; frontend and backend are Connected");
-    heading("What it finds on its virtual bus");
+    say!("its pcifront published a page and a port; frontend and backend are Connected")?;
+    heading("What it finds on its virtual bus")?;
     for function in &functions {
-        show_function(function);
+        show_function(function)?;
     }
-    heading("Its drivers start");
+    heading("Its drivers start")?;
     for (function, device) in functions.iter().zip(DEVICES) {
         let interrupts = guest.start_driver(function.address, 2).await?;
-        println!("{}  interrupts: {interrupts:?}; its DMA reaches domain {}", function.address, world.dma(device)?);
+        say!("{}  interrupts: {interrupts:?}; its DMA reaches domain {}", function.address, world.dma(device)?)?;
     }
     show_writes(world, &guest, &functions).await?;
 
-    heading("The guest is destroyed");
+    heading("The guest is destroyed")?;
     world.destroy_domain(domain).await?;
     drop(guest);
     expect(events.recv().await, |event| matches!(event, Event::Released(_)))?;
-    println!("its devices were taken back, reset, and wait in quarantine for the next guest of that name");
+    say!("its devices were taken back, reset, and wait in quarantine for the next guest of that name")?;
     show_devices(world)
 }
 
@@ -121,7 +127,7 @@ async fn show_writes(world: &World, guest: &SimGuest, functions: &[DiscoveredFun
         ("emulate: command 0, which would end decoding", 0x04, Width::Word, 0),
         ("discard: class code 0xff0000ff", 0x08, Width::Dword, 0xff00_00ff),
     ];
-    heading("Three writes of the guest to its NVMe, and what the hardware has then");
+    heading("Three writes of the guest to its NVMe, and what the hardware has then")?;
     let address = functions.first().ok_or("the guest found nothing")?.address;
     for (what, offset, width, value) in WRITES {
         let before = register(world, offset, width);
@@ -132,7 +138,7 @@ async fn show_writes(world: &World, guest: &SimGuest, functions: &[DiscoveredFun
             })
             .await??;
         let after = register(world, offset, width);
-        println!("{what:46}  guest then reads {seen:#x}, hardware {before:#x} -> {after:#x}");
+        say!("{what:46}  guest then reads {seen:#x}, hardware {before:#x} -> {after:#x}")?;
     }
     Ok(())
 }
@@ -153,26 +159,30 @@ fn show_devices(world: &World) -> Result<(), Box<dyn Error>> {
             Some(domain) => format!("domain {domain}"),
             None => "nobody".to_owned(),
         };
-        println!(
+        say!(
             "{function}  {:04x}:{:04x}  driver {:9}  owner {owner:11}  resets {}",
             description.vendor,
             description.device,
             description.driver.as_deref().unwrap_or("none"),
             world.resets(function),
-        );
+        )?;
     }
     Ok(())
 }
 
-fn show_function(function: &DiscoveredFunction) {
-    println!(
+fn show_function(function: &DiscoveredFunction) -> io::Result<()> {
+    say!(
         "{}  {:04x}:{:04x}  class {:06x}  interrupt {}",
-        function.address, function.vendor, function.device, function.class, function.interrupt_line
-    );
+        function.address,
+        function.vendor,
+        function.device,
+        function.class,
+        function.interrupt_line
+    )?;
     for bar in &function.bars {
         let name =
             if usize::from(bar.index) == Snapshot::ROM { "ROM  ".to_owned() } else { format!("BAR {}", bar.index) };
-        println!("    {name}  {:#x}, {} bytes, {:?}", bar.address, bar.size, bar.kind);
+        say!("    {name}  {:#x}, {} bytes, {:?}", bar.address, bar.size, bar.kind)?;
     }
     let capabilities: Vec<_> = function
         .capabilities
@@ -180,10 +190,11 @@ fn show_function(function: &DiscoveredFunction) {
         .map(|capability| format!("{:02x} at {:#04x}", capability.id, capability.offset))
         .collect();
     if !capabilities.is_empty() {
-        println!("    capabilities {}", capabilities.join(", "));
+        say!("    capabilities {}", capabilities.join(", "))?;
     }
+    Ok(())
 }
 
-fn heading(text: &str) {
-    println!("\n== {text}");
+fn heading(text: &str) -> io::Result<()> {
+    say!("\n== {text}")
 }

@@ -81,12 +81,12 @@ impl Interrupts {
     pub fn enable_msi(&mut self, host: &Host, domain: DomainId, claimed: &Claimed) -> Result<Pirq, EnableError> {
         self.disable(host, claimed)?;
         let control = claimed.capabilities().msi.ok_or(EnableError::NoCapability(InterruptMode::Msi))?.control();
+        self.mode = InterruptMode::Msi;
         let enabled = (|| {
             let pirq = host.hypervisor.map_msi(domain, claimed.function(), MsiVector::Msi)?;
             self.vectors.record(Step::VectorMapped { domain, pirq });
             claimed.modify(xenpcid_policy::Access::COMMAND, COMMAND_INTX_DISABLE, COMMAND_INTX_DISABLE)?;
             claimed.modify(control, MSI_ENABLE | MSI_MULTIPLE_MESSAGE_ENABLE, MSI_ENABLE)?;
-            self.mode = InterruptMode::Msi;
             Ok(pirq)
         })();
         self.or_disabled(host, claimed, enabled)
@@ -120,6 +120,8 @@ impl Interrupts {
         entries: &[u16],
     ) -> Result<Vec<u16>, EnableError> {
         let table_bar = claimed.snapshot().resources.get(usize::from(msix.table_bir)).map_or(0, |bar| bar.start);
+        // From here on there is something to disable.
+        self.mode = InterruptMode::Msix;
         // Enabled and masked as a whole while Xen programs the entries.
         claimed.modify(msix.control(), MSIX_ENABLE | MSIX_FUNCTION_MASK, MSIX_ENABLE | MSIX_FUNCTION_MASK)?;
         let mut pirqs = Vec::with_capacity(entries.len());
@@ -137,21 +139,21 @@ impl Interrupts {
         }
         claimed.modify(xenpcid_policy::Access::COMMAND, COMMAND_INTX_DISABLE, COMMAND_INTX_DISABLE)?;
         claimed.modify(msix.control(), MSIX_FUNCTION_MASK, 0)?;
-        self.mode = InterruptMode::Msix;
         Ok(pirqs)
     }
 
-    /// Leaves nothing half enabled.
+    /// Leaves nothing half enabled. The first error is the one that counts.
     fn or_disabled<T>(
         &mut self,
         host: &Host,
         claimed: &Claimed,
         enabled: Result<T, EnableError>,
     ) -> Result<T, EnableError> {
-        if enabled.is_err() {
-            self.disable(host, claimed)?;
-        }
-        enabled
+        enabled.inspect_err(|_| {
+            if let Err(error) = self.disable(host, claimed) {
+                tracing::debug!(function = %claimed.function(), %error, "interrupts could not be disabled after a failure");
+            }
+        })
     }
 
     /// Disables whatever is on and goes back to INTx. Nothing on is no error.

@@ -6,7 +6,7 @@
 use std::fmt;
 
 use xenpcid_address::{DomainId, Sbdf};
-use xenpcid_host::{Errno, Host, HostError, Pirq, ReservedMemory};
+use xenpcid_host::{Errno, Host, HostError, Pirq, PowerPolicy, ReservedMemory};
 
 /// Driver name that keeps all other drivers away; the driver itself does nothing and need not exist.
 const STUB_DRIVER: &str = "pci-stub";
@@ -20,11 +20,15 @@ pub enum Step {
         function: Sbdf,
         /// Who held it.
         driver: Option<String>,
+        /// Who alone could bind it.
+        driver_override: Option<String>,
     },
     /// Kept in D0.
     PowerPinned {
         /// The device.
         function: Sbdf,
+        /// How its power was managed.
+        before: PowerPolicy,
     },
     /// Decodes memory and I/O, has its INTx routed.
     Enabled {
@@ -101,7 +105,7 @@ impl Step {
                 host.pci.set_driver_override(*function, Some(STUB_DRIVER))?;
                 host.pci.unbind(*function)
             }
-            Self::PowerPinned { function } => host.pci.pin_power(*function, true),
+            Self::PowerPinned { function, before } => host.pci.set_power_policy(*function, before.pinned()),
             Self::Enabled { function } => host.pci.set_enabled(*function, true),
             // Prepared by a daemon before this one, which did not get to release it. The promise stands.
             Self::MsixPrepared { function } => except(host.hypervisor.prepare_msix(*function), &[Errno::EBUSY]),
@@ -132,11 +136,16 @@ impl Step {
         const INTERRUPT_GONE: &[Errno] = &[Errno::ESRCH, Errno::EINVAL];
         const DEVICE_GONE: &[Errno] = &[Errno::ESRCH, Errno::ENODEV];
         match self {
-            Self::TakenFromDriver { function, driver } => {
-                host.pci.set_driver_override(*function, None)?;
-                if driver.is_some() { host.pci.probe(*function) } else { Ok(()) }
+            Self::TakenFromDriver { function, driver, driver_override } => {
+                host.pci.set_driver_override(*function, driver_override.as_deref())?;
+                let Some(driver) = driver else { return Ok(()) };
+                host.pci.probe(*function)?;
+                if host.pci.describe(*function).is_ok_and(|now| now.driver.is_none()) {
+                    tracing::warn!(%function, %driver, "no driver took it back: try `echo {function} > /sys/bus/pci/drivers/{driver}/bind`");
+                }
+                Ok(())
             }
-            Self::PowerPinned { function } => host.pci.pin_power(*function, false),
+            Self::PowerPinned { function, before } => host.pci.set_power_policy(*function, *before),
             Self::Enabled { function } => host.pci.set_enabled(*function, false),
             Self::MsixPrepared { function } => host.hypervisor.release_msix(*function),
             Self::Quarantined { function } => host.hypervisor.deassign_device(DomainId::IO, *function),
@@ -169,11 +178,11 @@ fn except(result: Result<(), HostError>, accepted: &[Errno]) -> Result<(), HostE
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TakenFromDriver { function, driver: Some(driver) } => {
+            Self::TakenFromDriver { function, driver: Some(driver), .. } => {
                 write!(f, "{function} taken from driver {driver}")
             }
-            Self::TakenFromDriver { function, driver: None } => write!(f, "{function} kept from drivers"),
-            Self::PowerPinned { function } => write!(f, "{function} kept powered"),
+            Self::TakenFromDriver { function, driver: None, .. } => write!(f, "{function} kept from drivers"),
+            Self::PowerPinned { function, .. } => write!(f, "{function} kept powered"),
             Self::Enabled { function } => write!(f, "{function} enabled"),
             Self::MsixPrepared { function } => write!(f, "{function} MSI-X table made known to Xen"),
             Self::Quarantined { function } => write!(f, "{function} in quarantine"),
@@ -208,11 +217,9 @@ impl Ledger {
         self.steps.push(step.clone());
         tracing::debug!(%step, "carrying out");
         step.apply(host).inspect_err(|_| {
-            if let Step::TakenFromDriver { .. } = step {
-                // The only step of two actions.
-                if step.undo(host).is_err() {
-                    return;
-                }
+            // Steps of two actions can be done by halves.
+            if matches!(step, Step::TakenFromDriver { .. } | Step::PowerPinned { .. }) && step.undo(host).is_err() {
+                return;
             }
             self.steps.pop();
         })

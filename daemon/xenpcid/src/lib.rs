@@ -12,10 +12,11 @@
 //! * [`claim`]: a device taken from the host; [`assignment`]: given to a guest; [`interrupts`]: its vectors; [`ledger`]: how all
 //!   of that is undone.
 //! * [`demo`]: all of it on a simulated host.
-//! * [`session`]: the handshake with a guest; [`ring`]: its requests.
+//! * [`session`]: the handshake with a guest; [`bus`]: its devices; [`ring`]: its requests.
 #![forbid(unsafe_code)]
 
 pub mod assignment;
+pub mod bus;
 pub mod claim;
 pub mod demo;
 pub mod interrupts;

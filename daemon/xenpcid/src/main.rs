@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
-use xenpcid::startup::{check_dom0, check_hypervisor};
+use xenpcid::startup::{LOCK_FILE, check_dom0, check_hypervisor, lock};
 use xenpcid::supervisor::Supervisor;
 use xenpcid_config::Config;
 use xenpcid_host::Host;
@@ -44,7 +44,15 @@ enum Command {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let filter = EnvFilter::try_from_env("XENPCID_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    // The demonstration tells its own story.
+    let default = if arguments.command.is_some() { "error" } else { "info" };
+    let filter = match EnvFilter::builder().parse(std::env::var("XENPCID_LOG").unwrap_or_else(|_| default.to_owned())) {
+        Ok(filter) => filter,
+        Err(error) => {
+            eprintln!("xenpcid: XENPCID_LOG is not a log filter: {error}; write error, warn, info, debug or trace");
+            return ExitCode::FAILURE;
+        }
+    };
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)
@@ -86,6 +94,7 @@ fn daemon(file: &Path, check: bool) -> Result<(), Box<dyn Error>> {
         return Ok(());
     }
     check_dom0(&Dom0Facts::read(Path::new("/")))?;
+    let _only_daemon = lock(Path::new(LOCK_FILE))?;
     let host = open_host()?;
     let info = host.hypervisor.info()?;
     check_hypervisor(&info)?;

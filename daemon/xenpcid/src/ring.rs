@@ -12,7 +12,7 @@ use pcifront_shim::abi::{ErrorCode, Operation};
 use pcifront_shim::{Answer, BackendEnd, Delivery, Request};
 use tokio::sync::oneshot;
 use xenpcid_address::DomainId;
-use xenpcid_host::{EventPort, GrantedPage, Host, HostError, Wakeup};
+use xenpcid_host::{Errno, EventPort, GrantedPage, Host, HostError, Wakeup};
 use xenpcid_policy::VirtualBus;
 
 use crate::assignment::Assigned;
@@ -84,7 +84,13 @@ impl GuestBus {
                 Err(error) => Reply::of(error, request.value),
             },
             Operation::ENABLE_MSI | Operation::ENABLE_MSIX => match enable(host, *domain, function, request) {
-                Ok(reply) => reply,
+                Ok(reply) => {
+                    if let Some(suppressed) = complaints.admit() {
+                        tracing::info!(domain = domain.0, function = %function.function(),
+                            interrupts = %function.interrupts(), suppressed, "interrupts enabled");
+                    }
+                    reply
+                }
                 Err(error) => {
                     if let Some(suppressed) = complaints.admit() {
                         tracing::warn!(domain = domain.0, function = %function.function(), operation = %request.operation,
@@ -121,9 +127,6 @@ fn enable(host: &Host, domain: DomainId, function: &mut Assigned, request: &Requ
                 .map(|vectors| Reply { error: ErrorCode::SUCCESS, value: 0, vectors })
         };
     view.set_interrupt_mode(interrupts.mode());
-    if enabled.is_ok() {
-        tracing::info!(domain = domain.0, function = %claimed.function(), %interrupts, "interrupts enabled");
-    }
     enabled
 }
 
@@ -177,11 +180,11 @@ impl RingServer {
         }
     }
 
-    /// Resolves when the thread ends by itself, which it does only if its event channel fails.
-    pub async fn ended(&mut self) -> Option<HostError> {
+    /// Resolves, once, when the thread ends by itself: its event channel failed, or it panicked.
+    pub async fn ended(&mut self) -> HostError {
         match (&mut self.ended).await {
-            Ok(Err(error)) => Some(error),
-            Ok(Ok(())) | Err(_) => None,
+            Ok(Err(error)) => error,
+            Ok(Ok(())) | Err(_) => HostError::new("serve_ring", "a guest's ring", Errno::EIO),
         }
     }
 
@@ -238,9 +241,9 @@ fn serve(
                 return Ok(());
             }
         }
-        // The port is masked, so only `stop` ends this wait early.
+        // The port is masked, so only `stop` ends this wait early; and the first notification, which binding gives.
         if let Some(pause) = listening.after(answered)
-            && port.wait(Some(pause))? == Wakeup::Woken
+            && port.wait(Some(pause))? != Wakeup::TimedOut
         {
             continue;
         }

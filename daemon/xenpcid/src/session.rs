@@ -31,16 +31,17 @@ use std::fmt;
 
 use tokio::sync::oneshot;
 use xenpcid_address::DomainId;
-use xenpcid_host::{Host, HostError};
+use xenpcid_host::Host;
 use xenpcid_policy::{BusFull, VirtualBus};
-use xenstore_protocol::pci_nodes::{DeviceOptions, NewDevice, PciNodes, RingNodes, Root};
+use xenstore_protocol::pci_nodes::{DeviceOptions, NewDevice, PciNodes, Root};
 use xenstore_protocol::xenbus::{self, XenbusState};
 use xenstore_protocol::{Client, Error as XenstoreError, Watch};
 
 use crate::assignment::Assigned;
+use crate::bus::Bus;
 use crate::claim::{ClaimError, Claimed};
 use crate::rate_limit::RateLimit;
-use crate::ring::{GuestBus, RingServer};
+use crate::ring::GuestBus;
 
 /// The one bus of a guest.
 const ROOT: Root = Root { segment: 0, bus: 0 };
@@ -93,27 +94,21 @@ pub type Returned = Result<Box<Claimed>, (Box<Claimed>, ClaimError)>;
 pub struct Ended {
     /// Whom it served.
     pub guest: Guest,
-    /// Its devices.
+    /// The devices that the guest does not have any more.
     pub devices: Vec<Returned>,
-    /// Why it served nobody.
-    pub outcome: Result<(), SessionError>,
+    /// How it ended.
+    pub outcome: Outcome,
 }
 
-/// Why a guest's frontend is not answered.
-#[derive(Debug, thiserror::Error)]
-enum ConnectError {
-    /// What the guest published cannot be read.
-    #[error(transparent)]
-    Xenstore(#[from] XenstoreError),
-    /// It says that it has published its keys, and has not.
-    #[error("pci-op-ref, event-channel or magic is missing")]
-    Incomplete,
-    /// The guest's page or port could not be had.
-    #[error(transparent)]
-    Host(#[from] HostError),
-    /// No thread for the ring.
-    #[error("no thread for the guest's ring: {0}")]
-    Thread(std::io::Error),
+/// How a session ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The domain is gone.
+    Released,
+    /// The domain has its devices, and the daemon ends.
+    Left,
+    /// The domain got nothing.
+    Refused(SessionError),
 }
 
 /// Serves a guest until `stopped` says to end.
@@ -130,37 +125,24 @@ pub async fn serve(
     });
     let bus = match assigned.await {
         Ok(Ok(bus)) => bus,
-        Ok(Err((devices, error))) => return Ended { guest, devices, outcome: Err(error) },
-        Err(error) => return Ended { guest, devices: Vec::new(), outcome: Err(error.into()) },
+        Ok(Err((devices, error))) => return Ended { guest, devices, outcome: Outcome::Refused(error) },
+        Err(error) => return Ended { guest, devices: Vec::new(), outcome: Outcome::Refused(error.into()) },
     };
     let nodes = PciNodes::new(guest.domain);
-    let mut session =
-        Session { host: host.clone(), xenstore, guest, nodes, bus: Bus::Idle(bus), complaints: RateLimit::default() };
-    if let Err(error) = session.publish().await {
-        return session.end(Err(error.into())).await;
-    }
+    let complaints = RateLimit::default();
+    let mut session = Session { host, xenstore, guest, nodes, bus: Bus::Idle(bus), complaints };
     let stop = tokio::select! {
-        () = session.run() => Stop::Leave,
+        error = session.run() => return session.end(Outcome::Refused(error.into())).await,
         // Its sender is dropped only together with the whole daemon.
         stop = stopped => stop.unwrap_or(Stop::Leave),
     };
     match stop {
-        Stop::Gone => session.end(Ok(())).await,
+        Stop::Gone => session.end(Outcome::Released).await,
         Stop::Leave => {
-            session.disconnect().await;
-            Ended { guest: session.guest, devices: Vec::new(), outcome: Ok(()) }
+            session.bus.stop().await;
+            Ended { guest: session.guest, devices: Vec::new(), outcome: Outcome::Left }
         }
     }
-}
-
-/// The guest's devices, and whether anybody answers for them.
-enum Bus {
-    /// Nobody does.
-    Idle(Box<GuestBus>),
-    /// The ring's thread does.
-    Served(RingServer),
-    /// Between the two, or lost with a task that panicked.
-    Moving,
 }
 
 struct Session {
@@ -183,6 +165,11 @@ impl Session {
             .collect();
         self.xenstore
             .transaction(async |transaction| {
+                // The connection was lost just when it was done: the guest may have written there since.
+                let state = xenbus::read_state(transaction, &nodes.backend_state()).await?;
+                if state == XenbusState::Initialised && transaction.exists(nodes.frontend()).await? {
+                    return Ok(());
+                }
                 nodes.create(transaction, &self.guest.name, &devices).await?;
                 for (index, function) in (0..).zip(functions) {
                     nodes.publish_device(transaction, index, function.address().to_sbdf()).await?;
@@ -199,127 +186,117 @@ impl Session {
         Ok(())
     }
 
-    /// Follows the guest's state. Nothing that a guest writes, and no failure of xenstore, ends this: the guest has its
-    /// devices, and they are taken back only when it is gone.
-    async fn run(&mut self) {
-        let mut watch = loop {
-            match self.xenstore.watch(&self.nodes.frontend_state()).await {
-                Ok(watch) => break watch,
-                Err(error) => self.complain(&error, "its state cannot be watched"),
+    /// Publishes the devices and follows the guest's state. Ends only with an error of the first. Nothing that a guest writes,
+    /// and no failure of xenstore, ends the second: the guest has its devices, and they are taken back only when it is gone.
+    async fn run(&mut self) -> XenstoreError {
+        let mut connection = self.xenstore.state();
+        loop {
+            connection.mark_unchanged();
+            match self.publish().await {
+                Ok(()) => break,
+                Err(error) if error.is_disconnected() => self.complain(&error, "its devices cannot be published"),
+                Err(error) => return error,
             }
-            if self.reconnected().await.is_none() {
+            if connection.changed().await.is_err() {
                 return std::future::pending().await;
             }
-        };
+        }
         loop {
-            if let Err(error) = self.follow().await {
-                self.complain(&error, "its state cannot be followed");
+            connection.mark_unchanged();
+            match self.xenstore.watch(&self.nodes.frontend_state()).await {
+                Ok(mut watch) => while self.look(&mut watch).await {},
+                Err(error) => self.complain(&error, "its state cannot be watched"),
             }
-            if self.wait(&mut watch).await.is_none() {
+            if connection.changed().await.is_err() {
+                // Whoever ends the daemon for that ends this too.
                 return std::future::pending().await;
             }
         }
     }
 
+    /// Looks at the guest's state once and waits for the next occasion; `false` once the watch is over.
+    async fn look(&mut self, watch: &mut Watch) -> bool {
+        if let Err(error) = self.follow().await {
+            self.complain(&error, "its state cannot be followed");
+        }
+        let broken = tokio::select! {
+            changed = watch.changed() => match changed {
+                Ok(_) => return true,
+                Err(error) => {
+                    self.complain(&error, "its state is not watched any more");
+                    return false;
+                }
+            },
+            error = self.bus.broken() => error,
+        };
+        tracing::error!(domain = %self.guest, error = %broken, "the guest's ring broke; it keeps its devices, without configuration accesses");
+        self.bus.stop().await;
+        if let Err(error) = self.switch(XenbusState::Closing).await {
+            self.complain(&error, "its backend state cannot be written");
+        }
+        true
+    }
+
+    /// Says what a guest can cause as often as it likes.
     fn complain(&mut self, error: &dyn fmt::Display, what: &'static str) {
         if let Some(suppressed) = self.complaints.admit() {
             tracing::warn!(domain = %self.guest, %error, suppressed, "{what}");
         }
     }
 
-    /// Waits until the connection to xenstore changes; `None` once it is gone for good.
-    async fn reconnected(&self) -> Option<()> {
-        self.xenstore.state().changed().await.ok()
-    }
-
-    /// Waits until there is something to look at; `None` once there will not be anything.
-    async fn wait(&mut self, watch: &mut Watch) -> Option<()> {
-        let failed = match &mut self.bus {
-            Bus::Served(ring) => tokio::select! {
-                changed = watch.changed() => return changed.ok().map(drop),
-                Some(error) = ring.ended() => error,
-            },
-            Bus::Idle(_) | Bus::Moving => return watch.changed().await.ok().map(drop),
-        };
-        tracing::error!(domain = %self.guest, error = %failed, "the guest's ring broke; it keeps its devices, without configuration accesses");
-        self.disconnect().await;
-        if let Err(error) = self.switch(XenbusState::Closing).await {
-            self.complain(&error, "its backend state cannot be written");
+    /// As [`Session::complain`], of what is in order.
+    fn tell(&mut self, what: &'static str) {
+        if let Some(suppressed) = self.complaints.admit() {
+            tracing::info!(domain = %self.guest, suppressed, "{what}");
         }
-        Some(())
     }
 
-    /// Reacts to the state that the guest is in now.
+    /// Reacts to the state that the guest is in now, whatever it was before.
     async fn follow(&mut self) -> Result<(), XenstoreError> {
-        let state = self.nodes.read_frontend_state(&self.xenstore).await?;
-        match (state, &self.bus) {
-            (XenbusState::Initialised, Bus::Idle(_)) => match self.connect().await {
-                Ok(()) => self.switch(XenbusState::Connected).await,
+        let nodes = &self.nodes;
+        let frontend = self.xenstore.transaction(async |transaction| nodes.read_frontend(transaction).await).await?;
+        match (frontend.state, frontend.ring) {
+            (XenbusState::Initialised, Some(ring)) => match self.bus.serve(&self.host, self.guest.domain, ring).await {
+                Ok(new) => {
+                    if new {
+                        self.tell("connected");
+                    }
+                    self.switch(XenbusState::Connected).await
+                }
                 Err(error) => {
                     self.complain(&error, "its frontend cannot be connected");
                     self.switch(XenbusState::Closing).await
                 }
             },
-            // A frontend that starts again, after it was closed.
-            (XenbusState::Initialising, Bus::Idle(_)) => self.switch(XenbusState::Initialised).await,
-            (XenbusState::Closing | XenbusState::Closed, _) => {
-                self.disconnect().await;
-                self.switch(state).await
-            }
+            // A frontend that is there for the first time, or starts again.
+            (XenbusState::Initialising, _) => self.disconnect(XenbusState::Initialised).await,
+            (XenbusState::Closing | XenbusState::Closed, _) => self.disconnect(frontend.state).await,
             _ => Ok(()),
         }
+    }
+
+    async fn disconnect(&mut self, state: XenbusState) -> Result<(), XenstoreError> {
+        if self.bus.stop().await {
+            self.tell("disconnected");
+        }
+        self.switch(state).await
     }
 
     async fn switch(&self, state: XenbusState) -> Result<(), XenstoreError> {
         xenbus::switch_state(&self.xenstore, &self.nodes.backend_state(), state).await.map(drop)
     }
 
-    /// Maps the guest's page, binds its port, and starts to answer.
-    async fn connect(&mut self) -> Result<(), ConnectError> {
-        let (nodes, guest) = (&self.nodes, self.guest.domain);
-        let view = self.xenstore.transaction(async |transaction| nodes.read_frontend(transaction).await).await?;
-        let RingNodes { grant_reference, event_channel } = view.ring.ok_or(ConnectError::Incomplete)?;
-        let page = self.host.grants.map(guest, grant_reference)?;
-        let port = self.host.events.bind(guest, event_channel)?;
-        match std::mem::replace(&mut self.bus, Bus::Moving) {
-            Bus::Idle(bus) => match RingServer::start(bus, page, port) {
-                Ok(ring) => self.bus = Bus::Served(ring),
-                Err((bus, error)) => {
-                    self.bus = Bus::Idle(bus);
-                    return Err(ConnectError::Thread(error));
-                }
-            },
-            other => self.bus = other,
-        }
-        tracing::info!(domain = %self.guest, "connected");
-        Ok(())
-    }
-
-    /// Stops to answer.
-    async fn disconnect(&mut self) {
-        match std::mem::replace(&mut self.bus, Bus::Moving) {
-            Bus::Served(ring) => match tokio::task::spawn_blocking(move || ring.stop()).await {
-                Ok(bus) => {
-                    self.bus = Bus::Idle(bus);
-                    tracing::info!(domain = %self.guest, "disconnected");
-                }
-                Err(error) => tracing::error!(domain = %self.guest, %error, "its devices are lost to this daemon"),
-            },
-            other => self.bus = other,
-        }
-    }
-
     /// Takes everything back.
-    async fn end(mut self, mut outcome: Result<(), SessionError>) -> Ended {
-        self.disconnect().await;
+    async fn end(mut self, mut outcome: Outcome) -> Ended {
+        self.bus.stop().await;
         let mut devices = Vec::new();
-        if let Bus::Idle(bus) = std::mem::replace(&mut self.bus, Bus::Moving) {
+        if let Bus::Idle(bus) = self.bus {
             let taken = on_thread(&self.host, move |host| {
                 bus.into_functions().into_iter().map(|function| function.take_back(host)).collect()
             });
             match taken.await {
                 Ok(taken) => devices = taken,
-                Err(error) => outcome = outcome.and(Err(error.into())),
+                Err(error) => outcome = Outcome::Refused(error.into()),
             }
         }
         if let Err(error) = self.nodes.remove(&self.xenstore).await {
@@ -347,6 +324,12 @@ fn assign_all(
     let mut slots = VirtualBus::new();
     let mut lines = BTreeSet::new();
     let mut assigned = Vec::new();
+    let devices: Vec<_> = devices.into_iter().collect();
+    // Asked of all before anything is granted to the running guest: a domain without an IOMMU is the most frequent mistake.
+    let possible = |function| host.hypervisor.test_assign_device(guest.domain, function);
+    if let Err(error) = devices.iter().map(|claimed| claimed.function()).try_for_each(possible) {
+        return Err((devices.into_iter().map(Ok).collect(), ClaimError::from(error).into()));
+    }
     let mut waiting = devices.into_iter();
     while let Some(claimed) = waiting.next() {
         match assign(host, guest, &mut slots, &mut lines, claimed) {
@@ -367,10 +350,6 @@ fn assign(
     lines: &mut BTreeSet<u8>,
     claimed: Box<Claimed>,
 ) -> Result<Assigned, (Box<Claimed>, SessionError)> {
-    // Asked before anything is granted: a domain without an IOMMU is the most frequent mistake.
-    if let Err(error) = host.hypervisor.test_assign_device(guest.domain, claimed.function()) {
-        return Err((claimed, ClaimError::from(error).into()));
-    }
     match slots.insert(claimed.function(), claimed.snapshot().is_virtual_function) {
         Ok(address) => Assigned::assign(host, guest.domain, claimed, address, lines)
             .map_err(|(claimed, error)| (claimed, error.into())),

@@ -1,7 +1,15 @@
 //! Whether the daemon can work on this host, and if not, why and what to do.
 
-use xenpcid_host::HypervisorInfo;
+use std::error::Error;
+use std::fs::File;
+use std::path::Path;
+
+use nix::fcntl::{Flock, FlockArg};
 use xenpcid_host::dom0::Dom0Facts;
+use xenpcid_host::{Errno, HypervisorInfo};
+
+/// Locked for as long as a daemon runs; the kernel unlocks it however the daemon ends.
+pub const LOCK_FILE: &str = "/run/xenpcid.lock";
 
 /// A reason not to start. The message ends with the remedy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,6 +37,9 @@ pub enum Refusal {
         "kernel lockdown ({0}) forbids writing the configuration space of devices; boot dom0 with lockdown=none or without secure boot"
     )]
     Lockdown(String),
+    /// Two daemons would give away the same devices.
+    #[error("another xenpcid is running and holds {LOCK_FILE}; stop it first")]
+    AlreadyRunning,
     /// Nothing would hold a device's DMA.
     #[error(
         "Xen has no IOMMU, so a guest's device could reach all memory; switch VT-d or AMD-Vi on in the firmware, and boot Xen \
@@ -49,6 +60,20 @@ pub fn check_dom0(facts: &Dom0Facts) -> Result<(), Refusal> {
         Dom0Facts { kernel_backend: true, .. } => Err(Refusal::KernelBackend),
         Dom0Facts { lockdown, .. } if lockdown != "none" => Err(Refusal::Lockdown(lockdown.clone())),
         _ => Ok(()),
+    }
+}
+
+/// Locks `file`, so that there is one daemon at a time.
+///
+/// # Errors
+/// [`Refusal::AlreadyRunning`], or the file cannot be made.
+pub fn lock(file: &Path) -> Result<Flock<File>, Box<dyn Error>> {
+    let opened = File::options().create(true).append(true).open(file);
+    let opened = opened.map_err(|error| format!("cannot open {}: {error}", file.display()))?;
+    match Flock::lock(opened, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(lock),
+        Err((_, Errno::EWOULDBLOCK)) => Err(Refusal::AlreadyRunning.into()),
+        Err((_, errno)) => Err(format!("cannot lock {}: {errno}", file.display()).into()),
     }
 }
 
@@ -85,6 +110,19 @@ mod tests {
     }
 
     #[test]
+    fn second_daemon_is_refused_until_the_first_has_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("lock");
+
+        let first = lock(&file).unwrap();
+        let second = lock(&file).map(drop).unwrap_err();
+        drop(first);
+
+        assert_eq!(second.downcast_ref(), Some(&Refusal::AlreadyRunning));
+        assert!(lock(&file).is_ok());
+    }
+
+    #[test]
     fn refusals_name_their_remedy() {
         let remedies = [
             (Refusal::NotRoot, "as root"),
@@ -92,6 +130,7 @@ mod tests {
             (Refusal::NotDom0, "in dom0"),
             (Refusal::KernelBackend, "modprobe -r xen-pciback"),
             (Refusal::Lockdown("integrity".into()), "lockdown=none"),
+            (Refusal::AlreadyRunning, "stop it"),
             (Refusal::NoIommu, "VT-d"),
         ];
         for (refusal, remedy) in remedies {

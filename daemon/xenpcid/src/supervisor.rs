@@ -20,10 +20,11 @@ use tokio::task::{JoinError, JoinSet, LocalSet};
 use xenpcid_address::{DomainId, Sbdf};
 use xenpcid_config::{Config, Device, Domain, DomainSelector};
 use xenpcid_host::{DomainInfo, Host, HostError};
-use xenstore_protocol::{Client, Path};
+use xenstore_protocol::{Client, InvalidPath, Path};
 
-use crate::claim::{ClaimError, Claimed};
-use crate::session::{self, Ended, Guest, Stop};
+use crate::claim::Claimed;
+use crate::rate_limit::RateLimit;
+use crate::session::{self, Ended, Guest, Outcome, Stop};
 
 /// What ends the daemon.
 #[derive(Debug, thiserror::Error)]
@@ -36,10 +37,7 @@ pub enum SupervisorError {
     Host(#[from] HostError),
     /// A name cannot be a node.
     #[error(transparent)]
-    Path(#[from] xenstore_protocol::InvalidPath),
-    /// A task of the daemon panicked.
-    #[error("a task of the daemon ended badly: {0}; this is a defect, please report it")]
-    Task(#[from] JoinError),
+    Path(#[from] InvalidPath),
 }
 
 /// A device that is declared.
@@ -110,44 +108,56 @@ impl Supervisor {
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), SupervisorError> {
         // One thread runs the whole control plane; what blocks, and each guest's ring, has a thread of its own.
         let result = LocalSet::new().run_until(self.serve(shutdown)).await;
-        self.give_back().await?;
+        self.give_back().await;
         result
     }
 
     async fn serve(&mut self, shutdown: impl Future<Output = ()>) -> Result<(), SupervisorError> {
         let mut introduced = self.xenstore.watch(&Path::INTRODUCE_DOMAIN).await?;
         let mut released = self.xenstore.watch(&Path::RELEASE_DOMAIN).await?;
-        for domain in self.config.domains.clone() {
-            for device in &domain.devices {
-                self.claim(device).await?;
+        tokio::pin!(shutdown);
+        let devices: Vec<Device> = self.config.domains.iter().flat_map(|domain| domain.devices.clone()).collect();
+        for device in devices {
+            tokio::select! {
+                biased;
+                // Between two claims and not in one, which must not be abandoned.
+                () = &mut shutdown => return Ok(()),
+                () = std::future::ready(()) => self.claim(device).await,
             }
         }
         tracing::info!("ready");
         (self.report)(Event::Ready);
-        tokio::pin!(shutdown);
+        let mut complaints = RateLimit::default();
         loop {
-            self.reconcile().await?;
+            // The next change, or the next connection to xenstore, is another occasion.
+            if let Err(error) = self.reconcile().await
+                && let Some(suppressed) = complaints.admit()
+            {
+                tracing::warn!(%error, suppressed, "the domains cannot be looked at");
+            }
             tokio::select! {
                 change = introduced.changed() => { change?; }
                 change = released.changed() => { change?; }
-                Some(ended) = self.running.join_next() => self.take_in(ended?),
-                () = &mut shutdown => return self.leave().await,
+                Some(ended) = self.running.join_next() => self.take_in(ended),
+                () = &mut shutdown => {
+                    self.leave().await;
+                    return Ok(());
+                }
             }
         }
     }
 
     /// Ends all sessions. Guests that are there keep their devices.
-    async fn leave(&mut self) -> Result<(), SupervisorError> {
+    async fn leave(&mut self) {
         for session in self.sessions.values_mut() {
             if let Some(stop) = session.stop.take() {
-                // As above.
+                // A session that has just ended by itself does not listen any more.
                 let _ = stop.send(Stop::Leave);
             }
         }
         while let Some(ended) = self.running.join_next().await {
-            self.take_in(ended?);
+            self.take_in(ended);
         }
-        Ok(())
     }
 
     /// Compares the domains there are with those that are served.
@@ -168,7 +178,7 @@ impl Supervisor {
                 continue;
             }
             if let Some((declared, guest)) = self.declared(info).await? {
-                self.begin(info, declared, guest).await?;
+                self.begin(info, declared, guest).await;
             }
         }
         Ok(())
@@ -177,43 +187,40 @@ impl Supervisor {
     /// What is declared for a domain.
     async fn declared(&self, info: &DomainInfo) -> Result<Option<(Domain, Guest)>, SupervisorError> {
         let path = Path::domain(info.domain).child("name")?;
-        let Some(name) = self.xenstore.read_string_if_present(&path).await? else {
+        // Any bytes can be a name, and other domains' names are none of ours.
+        let Some(name) = self.xenstore.read_if_present(&path).await? else {
             return Ok(None);
         };
         let matches = |domain: &&Domain| match &domain.selector {
-            DomainSelector::Name(wanted) => *wanted == name,
+            DomainSelector::Name(wanted) => wanted.as_bytes() == name,
             DomainSelector::Uuid(wanted) => *wanted.as_bytes() == info.uuid,
         };
         let found = self.config.domains.iter().find(matches).cloned();
+        let name = String::from_utf8_lossy(&name).into_owned();
         Ok(found.map(|domain| (domain, Guest { domain: info.domain, name })))
     }
 
     /// Begins to serve a domain, if its devices are to be had.
-    async fn begin(&mut self, info: &DomainInfo, declared: Domain, guest: Guest) -> Result<(), SupervisorError> {
+    async fn begin(&mut self, info: &DomainInfo, declared: Domain, guest: Guest) {
         if info.hvm {
             tracing::error!(domain = %guest, "is hardware virtualised and has no PCI frontend; only PV guests can be served: type=\"pv\"");
-            self.refuse(guest);
-            return Ok(());
+            return self.refuse(guest);
         }
         for device in &declared.devices {
-            if matches!(self.pool.get(&device.sbdf), Some(Slot::Unclaimed)) {
-                self.claim(device).await?;
+            if let Some(Slot::Lent(other)) = self.pool.get(&device.sbdf) {
+                // The domain's former life, which is still being taken down. Its end brings us here again.
+                tracing::info!(domain = %guest, function = %device.sbdf, from = other.0, "waits for its device");
+                return;
             }
         }
         for device in &declared.devices {
-            match self.pool.get(&device.sbdf) {
-                Some(Slot::Free(_)) => {}
-                Some(Slot::Lent(other)) => {
-                    // The domain's former life, which is still being taken down. Its end brings us here again.
-                    tracing::info!(domain = %guest, function = %device.sbdf, from = other.0, "waits for its device");
-                    return Ok(());
-                }
-                Some(Slot::Unclaimed | Slot::Broken) | None => {
-                    tracing::error!(domain = %guest, function = %device.sbdf,
-                        "gets no devices: this one is not to be had, for the reason given above");
-                    self.refuse(guest);
-                    return Ok(());
-                }
+            if matches!(self.pool.get(&device.sbdf), Some(Slot::Unclaimed)) {
+                self.claim(*device).await;
+            }
+            if !matches!(self.pool.get(&device.sbdf), Some(Slot::Free(_))) {
+                tracing::error!(domain = %guest, function = %device.sbdf,
+                    "gets no devices: this one is not to be had, for the reason given above");
+                return self.refuse(guest);
             }
         }
         let mut devices = Vec::with_capacity(declared.devices.len());
@@ -227,40 +234,41 @@ impl Supervisor {
         let (stop, stopped) = oneshot::channel();
         self.sessions.insert(guest.domain, Session { stop: Some(stop) });
         self.running.spawn_local(session::serve(self.host.clone(), self.xenstore.clone(), guest, devices, stopped));
-        Ok(())
     }
 
     /// Takes in what a session gave back.
-    fn take_in(&mut self, ended: Ended) {
-        self.sessions.remove(&ended.guest.domain);
-        for device in ended.devices {
+    fn take_in(&mut self, ended: Result<Ended, JoinError>) {
+        let Ended { guest, devices, outcome } = match ended {
+            Ok(ended) => ended,
+            Err(error) => {
+                tracing::error!(%error, "a session ended badly and its devices stay where they are; this is a defect, please report it");
+                return;
+            }
+        };
+        self.sessions.remove(&guest.domain);
+        for device in devices {
             let (function, slot) = match device {
                 Ok(claimed) => {
                     let function = claimed.function();
-                    tracing::info!(%function, domain = %ended.guest, "released, in quarantine and ready for the next guest");
+                    tracing::info!(%function, domain = %guest, "released, in quarantine and ready for the next guest");
                     (function, Slot::Free(claimed))
                 }
                 Err((claimed, error)) => {
                     let function = claimed.function();
-                    tracing::error!(%function, domain = %ended.guest, %error, "cannot be given to another guest");
+                    tracing::error!(%function, domain = %guest, %error, "cannot be given to another guest");
                     (function, Slot::Broken)
                 }
             };
             self.pool.insert(function, slot);
         }
-        match ended.outcome {
-            Ok(())
-                if self
-                    .pool
-                    .values()
-                    .any(|slot| matches!(slot, Slot::Lent(domain) if *domain == ended.guest.domain)) =>
-            {
-                tracing::warn!(domain = %ended.guest, "left with its devices; it must be restarted to be served again");
+        match outcome {
+            Outcome::Released => (self.report)(Event::Released(guest)),
+            Outcome::Left => {
+                tracing::warn!(domain = %guest, "left with its devices; restart it to have it served again")
             }
-            Ok(()) => (self.report)(Event::Released(ended.guest)),
-            Err(error) => {
-                tracing::error!(domain = %ended.guest, %error, "gets no devices");
-                self.refuse(ended.guest);
+            Outcome::Refused(error) => {
+                tracing::error!(domain = %guest, %error, "gets no devices");
+                self.refuse(guest);
             }
         }
     }
@@ -271,46 +279,41 @@ impl Supervisor {
         (self.report)(Event::Refused(guest));
     }
 
-    async fn claim(&mut self, device: &Device) -> Result<(), SupervisorError> {
-        let (host, device) = (self.host.clone(), *device);
+    async fn claim(&mut self, device: Device) {
+        let host = self.host.clone();
         let function = device.sbdf;
-        let slot = match tokio::task::spawn_blocking(move || Claimed::claim(&host, &device)).await? {
-            Ok(claimed) => {
+        match tokio::task::spawn_blocking(move || Claimed::claim(&host, &device)).await {
+            Ok(Ok(claimed)) => {
                 let description = claimed.description();
                 tracing::info!(%function, vendor = format_args!("{:04x}", description.vendor),
                     device = format_args!("{:04x}", description.device), "claimed");
-                Slot::Free(claimed)
+                self.pool.insert(function, Slot::Free(claimed));
             }
+            Ok(Err(error)) => tracing::error!(%function, %error, "cannot be claimed"),
             Err(error) => {
-                tracing::error!(%function, %error, "cannot be claimed");
-                Slot::Unclaimed
+                tracing::error!(%function, %error, "the claim ended badly; this is a defect, please report it")
             }
-        };
-        self.pool.insert(function, slot);
-        Ok(())
+        }
     }
 
     /// Gives to dom0 what no guest has. Running guests keep their devices, and their I/O goes on; their configuration accesses
     /// are not answered until the guests start again under a new daemon.
-    async fn give_back(&mut self) -> Result<(), SupervisorError> {
+    async fn give_back(&mut self) {
         for (function, slot) in std::mem::take(&mut self.pool) {
             match slot {
                 Slot::Free(claimed) => {
                     let host = self.host.clone();
-                    match tokio::task::spawn_blocking(move || claimed.release(&host)).await? {
-                        Ok(()) => tracing::info!(%function, "given back to dom0"),
-                        Err(error) => log_stuck(function, &error),
+                    match tokio::task::spawn_blocking(move || claimed.release(&host)).await {
+                        Ok(Ok(())) => tracing::info!(%function, "given back to dom0"),
+                        Ok(Err(error)) => tracing::error!(%function, %error, "could not be given back to dom0"),
+                        Err(error) => {
+                            tracing::error!(%function, %error, "the release ended badly; this is a defect, please report it")
+                        }
                     }
                 }
-                Slot::Lent(_) => {}
                 Slot::Broken => tracing::warn!(%function, "stays in quarantine"),
-                Slot::Unclaimed => {}
+                Slot::Lent(_) | Slot::Unclaimed => {}
             }
         }
-        Ok(())
     }
-}
-
-fn log_stuck(function: Sbdf, error: &ClaimError) {
-    tracing::error!(%function, %error, "could not be given back to dom0");
 }

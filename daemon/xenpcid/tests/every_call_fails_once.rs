@@ -53,8 +53,8 @@ fn life(world: &World, domain: DomainId) -> End {
         },
         Err((_, error)) => {
             // What the guest may still have is named, so that an operator can tell.
-            if let ClaimError::Stuck { errors, .. } = &error {
-                assert!(!errors.is_empty());
+            if let ClaimError::Stuck { stuck, .. } = &error {
+                assert!(!stuck.is_empty());
             }
             End::NotTakenBack
         }

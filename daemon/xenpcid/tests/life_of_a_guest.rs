@@ -1,28 +1,16 @@
 //! The whole daemon in one process, on the simulated host, with simulated guests.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on should stop where it is")]
 
-use std::error::Error;
-use std::time::Duration;
+mod harness;
 
+use harness::{E1000, E1000E, Events, NVME, ONE_GUEST, host_with_devices, released, start, under_the_daemon};
 use pcifront_shim::Width;
-use tokio::sync::{mpsc, oneshot};
-use xenpcid::supervisor::{Event, Supervisor};
+use xenpcid::supervisor::Event;
 use xenpcid_address::{DomainId, Sbdf};
-use xenpcid_config::Config;
 use xenpcid_host::{Errno, PciHost};
-use xenpcid_simhost::{DomainOptions, DriverInterrupts, SimDevice, SimGuest, World};
+use xenpcid_simhost::{DomainOptions, DriverInterrupts};
 use xenstore_protocol::XenbusState;
 use xenstore_protocol::pci_nodes::PciNodes;
-
-const NVME: Sbdf = Sbdf::from_devfn(0, 1, 0);
-const E1000E: Sbdf = Sbdf::from_devfn(0, 2, 0);
-const E1000: Sbdf = Sbdf::from_devfn(0, 0, 0x38);
-
-const ONE_GUEST: &str = r#"
-[[domain]]
-name = "web1"
-devices = ["0000:01:00.0", "0000:02:00.0", { bdf = "0000:00:07.0", reset = "best-effort" }]
-"#;
 
 const TWO_GUESTS: &str = r#"
 [[domain]]
@@ -33,49 +21,6 @@ devices = ["0000:01:00.0"]
 uuid = "02020202-0202-0202-0202-020202020202"
 devices = ["0000:02:00.0"]
 "#;
-
-type Events = mpsc::UnboundedReceiver<Event>;
-type Outcome = Result<(), Box<dyn Error>>;
-
-fn host_with_devices() -> World {
-    let world = World::new();
-    for device in [SimDevice::nvme(NVME), SimDevice::e1000e(E1000E), SimDevice::e1000(E1000)] {
-        world.add_device(device);
-    }
-    world
-}
-
-/// Runs the daemon until `story` is told. The story begins when the daemon is ready.
-async fn under_the_daemon(world: &World, toml: &str, story: impl AsyncFnOnce(Events) -> Outcome) {
-    let (report, mut events) = mpsc::unbounded_channel();
-    let (stop, stopped) = oneshot::channel::<()>();
-    let config = Config::parse(toml, "test.toml").unwrap();
-    let xenstore = world.xenstore().client(DomainId::DOM0).await.unwrap();
-    let supervisor = Supervisor::new(world.host(), xenstore, config, move |event| {
-        let _ = report.send(event);
-    });
-    let story = async {
-        assert!(matches!(events.recv().await, Some(Event::Ready)));
-        story(events).await.unwrap();
-        stop.send(()).unwrap();
-    };
-    let shutdown = async {
-        let _ = stopped.await;
-    };
-    let both = async { tokio::join!(supervisor.run(shutdown), story).0.unwrap() };
-    // A test that hangs says so instead.
-    tokio::time::timeout(Duration::from_secs(60), both).await.unwrap();
-}
-
-async fn start(world: &World, name: &str, uuid: u8) -> Result<SimGuest, Box<dyn Error>> {
-    let domain = world.create_domain(name, [uuid; 16], DomainOptions::default()).await?;
-    Ok(SimGuest::start(world, domain))
-}
-
-async fn released(events: &mut Events) {
-    let event = events.recv().await;
-    assert!(matches!(event, Some(Event::Released(_))), "{event:?}");
-}
 
 async fn refused(events: &mut Events) {
     let event = events.recv().await;

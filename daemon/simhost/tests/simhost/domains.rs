@@ -145,7 +145,7 @@ async fn xl_destroy_takes_devices_away_before_it_asks_and_waits_in_vain_for_a_si
     nodes.create(&transaction, "web1", &devices).await.unwrap();
     transaction.commit().await.unwrap();
     host.pci.unbind(NVME).unwrap();
-    host.pci.pin_power(NVME, true).unwrap();
+    host.pci.set_power_policy(NVME, crate::PINNED).unwrap();
     host.hypervisor.iomem_permission(domain, 0x380_0000, 4, true).unwrap();
     host.hypervisor.map_gsi(domain, 22).unwrap();
     host.hypervisor.assign_device(domain, NVME, ReservedMemory::Refuse).unwrap();

@@ -207,7 +207,7 @@ async fn xl_destroy_asks_a_guest_that_answers_and_leaves_no_node() {
     guest.connected().await.unwrap();
 
     const FRAME: u64 = 0xfeb80;
-    scene.host.pci.pin_power(NIC, true).unwrap();
+    scene.host.pci.set_power_policy(NIC, crate::PINNED).unwrap();
     scene.host.pci.unbind(NIC).unwrap();
     scene.host.hypervisor.iomem_permission(scene.domain, FRAME, 32, true).unwrap();
     scene.host.hypervisor.map_gsi(scene.domain, 21).unwrap();

@@ -32,7 +32,7 @@ pub fn assign(host: &Host, domain: DomainId, function: Sbdf) -> Result<(), HostE
 pub fn claim(host: &Host, function: Sbdf) {
     host.pci.set_driver_override(function, Some("pci-stub")).unwrap();
     host.pci.unbind(function).unwrap();
-    host.pci.pin_power(function, true).unwrap();
+    host.pci.set_power_policy(function, crate::PINNED).unwrap();
     host.pci.set_enabled(function, true).unwrap();
 }
 

@@ -64,7 +64,7 @@ async fn claim_that_is_half_undone_is_a_leak() {
     let host = world.host();
     host.pci.set_driver_override(NVME, Some("pci-stub")).unwrap();
     host.pci.unbind(NVME).unwrap();
-    host.pci.pin_power(NVME, true).unwrap();
+    host.pci.set_power_policy(NVME, crate::PINNED).unwrap();
     host.pci.set_enabled(NVME, true).unwrap();
     host.hypervisor.prepare_msix(NVME).unwrap();
 

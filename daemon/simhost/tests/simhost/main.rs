@@ -36,3 +36,7 @@ fn world() -> World {
     world.add_device(SimDevice::igb_vf(VIRTUAL, PHYSICAL, 0));
     world
 }
+
+/// What a claim does about power.
+const PINNED: xenpcid_host::PowerPolicy =
+    xenpcid_host::PowerPolicy { runtime_suspend: false, d3cold_allowed: Some(false) };

@@ -48,7 +48,7 @@ fn absent(host: &dyn PciHost) {
     assert_eq!(errno(host.describe(ABSENT)), Some(Errno::ENODEV));
     assert_eq!(errno(host.set_driver_override(ABSENT, Some("x"))), Some(Errno::ENOENT));
     assert_eq!(errno(host.set_enabled(ABSENT, true)), Some(Errno::ENOENT));
-    assert_eq!(errno(host.pin_power(ABSENT, true)), Some(Errno::ENOENT));
+    assert_eq!(errno(host.set_power_policy(ABSENT, crate::PINNED)), Some(Errno::ENOENT));
     assert_eq!(errno(host.open_config(ABSENT)), Some(Errno::ENOENT));
     assert_eq!(errno(host.reset(ABSENT)), Some(Errno::ENOTTY));
     assert_eq!(errno(host.reset(OLD_NIC)), Some(Errno::ENOTTY));
