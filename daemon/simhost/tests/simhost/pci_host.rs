@@ -166,6 +166,7 @@ fn make_tree(root: &Path, host: &dyn PciHost) {
         file("driver_override", "(null)\n".to_owned());
         file("enable", "0\n".to_owned());
         file("power/control", "auto\n".to_owned());
+        file("d3cold_allowed", "1\n".to_owned());
         let methods = host.reset_methods(function).unwrap();
         if !methods.is_empty() {
             file("reset_method", format!("{}\n", methods.join(" ")));
