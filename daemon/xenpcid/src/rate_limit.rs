@@ -5,6 +5,13 @@ use std::time::{Duration, Instant};
 /// Lines admitted in each [`RateLimit::PERIOD`].
 const LINES: u32 = 10;
 
+/// A line that may be logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// How many were not since the last one, if any.
+    pub suppressed: Option<u64>,
+}
+
 /// Admits ten lines in five seconds and counts the rest.
 #[derive(Debug, Default)]
 pub struct RateLimit {
@@ -17,12 +24,12 @@ impl RateLimit {
     /// Length of the period that the bound is for.
     const PERIOD: Duration = Duration::from_secs(5);
 
-    /// Whether a line may be logged now, and how many were not since the last one.
-    pub fn admit(&mut self) -> Option<u64> {
+    /// A line, if one may be logged now.
+    pub fn admit(&mut self) -> Option<Line> {
         self.admit_at(Instant::now())
     }
 
-    fn admit_at(&mut self, now: Instant) -> Option<u64> {
+    fn admit_at(&mut self, now: Instant) -> Option<Line> {
         if self.period.is_none_or(|start| now.duration_since(start) >= Self::PERIOD) {
             self.period = Some(now);
             self.admitted = 0;
@@ -32,7 +39,8 @@ impl RateLimit {
             return None;
         }
         self.admitted += 1;
-        Some(std::mem::take(&mut self.suppressed))
+        let suppressed = std::mem::take(&mut self.suppressed);
+        Some(Line { suppressed: (suppressed > 0).then_some(suppressed) })
     }
 }
 
@@ -45,11 +53,11 @@ mod tests {
         let start = Instant::now();
         let mut limit = RateLimit::default();
         for _ in 0..LINES {
-            assert_eq!(limit.admit_at(start), Some(0));
+            assert_eq!(limit.admit_at(start), Some(Line { suppressed: None }));
         }
         assert_eq!(limit.admit_at(start), None);
         assert_eq!(limit.admit_at(start + Duration::from_secs(4)), None);
-        assert_eq!(limit.admit_at(start + RateLimit::PERIOD), Some(2));
-        assert_eq!(limit.admit_at(start + RateLimit::PERIOD), Some(0));
+        assert_eq!(limit.admit_at(start + RateLimit::PERIOD), Some(Line { suppressed: Some(2) }));
+        assert_eq!(limit.admit_at(start + RateLimit::PERIOD), Some(Line { suppressed: None }));
     }
 }

@@ -17,7 +17,7 @@ use xenpcid_policy::VirtualBus;
 
 use crate::assignment::Assigned;
 use crate::interrupts::EnableError;
-use crate::rate_limit::RateLimit;
+use crate::rate_limit::{Line, RateLimit};
 
 /// A guest that notifies without a request is listened to less and less often, up to this (XSA-332). Half of what a guest waits
 /// before it gives up, so that an honest request in between is still answered.
@@ -85,14 +85,14 @@ impl GuestBus {
             },
             Operation::ENABLE_MSI | Operation::ENABLE_MSIX => match enable(host, *domain, function, request) {
                 Ok(reply) => {
-                    if let Some(suppressed) = complaints.admit() {
+                    if let Some(Line { suppressed }) = complaints.admit() {
                         tracing::info!(domain = domain.0, function = %function.function(),
                             interrupts = %function.interrupts(), suppressed, "interrupts enabled");
                     }
                     reply
                 }
                 Err(error) => {
-                    if let Some(suppressed) = complaints.admit() {
+                    if let Some(Line { suppressed }) = complaints.admit() {
                         tracing::warn!(domain = domain.0, function = %function.function(), operation = %request.operation,
                             %error, suppressed, "a guest's interrupts could not be enabled");
                     }
@@ -102,7 +102,7 @@ impl GuestBus {
             Operation::DISABLE_MSI | Operation::DISABLE_MSIX => {
                 let (interrupts, claimed, view) = function.interrupt_parts();
                 if let Err(error) = interrupts.disable(host, claimed) {
-                    if let Some(suppressed) = complaints.admit() {
+                    if let Some(Line { suppressed }) = complaints.admit() {
                         tracing::warn!(domain = domain.0, function = %claimed.function(), %error, suppressed,
                             "a guest's interrupts could not be disabled");
                     }
@@ -230,7 +230,7 @@ fn serve(
                 // Also a guest that changes its request while it is carried out, for ever: it is not answered sooner than one
                 // that notifies for nothing.
                 Delivery::Stale => {
-                    if let Some(suppressed) = bus.complaints.admit() {
+                    if let Some(Line { suppressed }) = bus.complaints.admit() {
                         tracing::warn!(domain = bus.domain.0, operation = %request.operation, suppressed,
                             "an answer came too late and was dropped");
                     }

@@ -40,7 +40,7 @@ use xenstore_protocol::{Client, Error as XenstoreError, Watch};
 use crate::assignment::Assigned;
 use crate::bus::Bus;
 use crate::claim::{ClaimError, Claimed};
-use crate::rate_limit::RateLimit;
+use crate::rate_limit::{Line, RateLimit};
 use crate::ring::GuestBus;
 
 /// The one bus of a guest.
@@ -239,14 +239,14 @@ impl Session {
 
     /// Says what a guest can cause as often as it likes.
     fn complain(&mut self, error: &dyn fmt::Display, what: &'static str) {
-        if let Some(suppressed) = self.complaints.admit() {
+        if let Some(Line { suppressed }) = self.complaints.admit() {
             tracing::warn!(domain = %self.guest, %error, suppressed, "{what}");
         }
     }
 
     /// As [`Session::complain`], of what is in order.
     fn tell(&mut self, what: &'static str) {
-        if let Some(suppressed) = self.complaints.admit() {
+        if let Some(Line { suppressed }) = self.complaints.admit() {
             tracing::info!(domain = %self.guest, suppressed, "{what}");
         }
     }

@@ -23,7 +23,7 @@ use xenpcid_host::{DomainInfo, Host, HostError};
 use xenstore_protocol::{Client, InvalidPath, Path};
 
 use crate::claim::Claimed;
-use crate::rate_limit::RateLimit;
+use crate::rate_limit::{Line, RateLimit};
 use crate::session::{self, Ended, Guest, Outcome, Stop};
 
 /// What ends the daemon.
@@ -131,7 +131,7 @@ impl Supervisor {
         loop {
             // The next change, or the next connection to xenstore, is another occasion.
             if let Err(error) = self.reconcile().await
-                && let Some(suppressed) = complaints.admit()
+                && let Some(Line { suppressed }) = complaints.admit()
             {
                 tracing::warn!(%error, suppressed, "the domains cannot be looked at");
             }
