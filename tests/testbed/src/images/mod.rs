@@ -55,7 +55,11 @@ const XENSTORE_TOOLS: &[&str] = &["chmod", "exists", "list", "ls", "read", "rm",
 
 /// Libraries that no program in the image names, but that are needed: xl loads libgcc_s when it cancels a thread, and the
 /// rest is what the daemon, which comes at run time, is linked with.
-const DOM0_LIBRARIES: &[&str] = &["usr/lib/x86_64-linux-gnu/libxenctrl.so.4.17", "lib/x86_64-linux-gnu/libgcc_s.so.1"];
+const DOM0_LIBRARIES: &[&str] = &[
+    "usr/lib/x86_64-linux-gnu/libxenctrl.so.4.17",
+    "lib/x86_64-linux-gnu/libgcc_s.so.1",
+    "lib/x86_64-linux-gnu/libm.so.6",
+];
 
 const DOM0_INIT: &str = include_str!("dom0-init.sh");
 const GUEST_INIT: &str = include_str!("guest-init.sh");
