@@ -24,18 +24,6 @@ pub fn run(command: &mut Command) -> Result<Vec<u8>> {
     })
 }
 
-/// As [`run`], but the program writes to our terminal: for long work that shows its own progress.
-///
-/// # Errors
-/// As [`run`].
-pub fn run_shown(command: &mut Command) -> Result<()> {
-    let status = command.status().map_err(Error::io("run", command.get_program()))?;
-    if status.success() {
-        return Ok(());
-    }
-    Err(Error::Program { command: line(command), status, output: "(its output is above)".to_owned() })
-}
-
 /// The last `count` lines of a text.
 pub fn tail(text: &str, count: usize) -> String {
     let lines: Vec<&str> = text.lines().collect();

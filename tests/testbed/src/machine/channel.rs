@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -134,6 +135,12 @@ impl Channel {
         }
     }
 
+    /// Ends the connection, so that QEMU takes another one on this port. Commands fail from now on.
+    pub fn close(&self) {
+        // Fails if QEMU has ended, and the connection with it.
+        let _ = self.writer.shutdown(Shutdown::Both);
+    }
+
     /// The only sender of the replies is kept where [`dispatch`] drops it when the connection ends: whoever waits for a
     /// reply then knows at once.
     fn send(&self, request: &Request) -> Result<Receiver<Reply>> {
@@ -168,8 +175,8 @@ impl Channel {
 
 impl Drop for Channel {
     fn drop(&mut self) {
-        // Ends the reading thread, which holds the other half. Fails if QEMU has ended, which ends it as well.
-        let _ = self.writer.shutdown(std::net::Shutdown::Both);
+        // Also ends the reading thread, which holds the other half.
+        self.close();
     }
 }
 

@@ -130,6 +130,7 @@ impl Machine {
     fn guest_ended(&mut self, guest: &Guest) -> Result<()> {
         let has_no_console = format!("! pgrep -f 'agent bridge .*/{}$' > /dev/null", guest_port(guest.port));
         self.dom0().wait_until(&format!("the end of {}'s console", guest.name), &has_no_console)?;
+        guest.channel.close();
         self.guests.retain(|other| other.port != guest.port);
         Ok(())
     }

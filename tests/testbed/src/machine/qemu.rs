@@ -24,7 +24,7 @@ pub const DOM0_PORT: &str = "dom0";
 /// Name of the port behind dom0's second console, for people.
 pub const CONSOLE: &str = "console";
 
-const XEN_OPTIONS: &str = "com1=115200,8n1 console=com1 loglvl=all guest_loglvl=all iommu=verbose bootscrub=0 \
+const XEN_OPTIONS: &str = "com1=115200,8n1 console=com1 loglvl=all guest_loglvl=all iommu=verbose bootscrub=0 sched=credit \
                            dom0=pv dom0_mem=1024M,max:1024M dom0_max_vcpus=1";
 
 const DOM0_OPTIONS: &str = "console=hvc0 loglevel=5 log_buf_len=4M";

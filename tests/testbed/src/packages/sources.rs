@@ -21,7 +21,7 @@ pub struct Source {
 /// Reads a file of deb822 stanzas (`*.sources`).
 #[must_use]
 pub fn parse_deb822(text: &str) -> Vec<Source> {
-    stanzas(text).iter().filter(|fields| is_enabled(fields)).flat_map(expand).collect()
+    stanzas(text).iter().filter(is_enabled).flat_map(expand).collect()
 }
 
 /// Reads a file of one-line entries (`*.list`).
