@@ -7,8 +7,8 @@ use harness::{E1000, E1000E, Events, NVME, ONE_GUEST, host_with_devices, release
 use pcifront_shim::Width;
 use xenpcid::supervisor::Event;
 use xenpcid_address::{DomainId, Sbdf};
-use xenpcid_host::{Errno, PciHost};
-use xenpcid_simhost::{DomainOptions, DriverInterrupts};
+use xenpcid_host::{Errno, PciHost, Pirq};
+use xenpcid_simhost::{DomainOptions, DriverInterrupts, Interrupt};
 use xenstore_protocol::XenbusState;
 use xenstore_protocol::pci_nodes::PciNodes;
 
@@ -93,6 +93,32 @@ fn vectors(outcome: Result<pcifront_shim::MsixOutcome, pcifront_shim::RequestErr
         Ok(pcifront_shim::MsixOutcome::Enabled(pirqs)) => pirqs.len(),
         other => panic!("{other:?}"),
     }
+}
+
+#[tokio::test]
+async fn msi_and_msix_take_each_other_s_place_and_reach_the_guest() {
+    let world = host_with_devices();
+
+    under_the_daemon(&world, ONE_GUEST, async |mut events| {
+        let guest = start(&world, "web1", 1).await?;
+        let e1000e = guest.connected().await?[1].address;
+        // Also makes it a bus master, without which there is no MSI.
+        guest.start_driver(e1000e, 3).await?;
+        let msi = guest.with_frontend(move |frontend| frontend.enable_msi(e1000e)).await??;
+        assert_eq!(world.raise(E1000E, Interrupt::Msi)?, (guest.domain(), Pirq(msi)));
+        let msix = guest.with_frontend(move |frontend| frontend.enable_msix(e1000e, &[1, 0])).await?;
+        assert_eq!(vectors(msix), 2);
+        assert_eq!(world.raise(E1000E, Interrupt::Msix(1))?.0, guest.domain());
+        assert!(world.raise(E1000E, Interrupt::Msi).is_err());
+        guest.with_frontend(move |frontend| frontend.disable_msix(e1000e)).await??;
+        assert_eq!(world.raise(E1000E, Interrupt::Line)?, (guest.domain(), Pirq(21)));
+        world.destroy_domain(guest.domain()).await?;
+        released(&mut events).await;
+        Ok(())
+    })
+    .await;
+
+    assert_eq!(world.leaks(), [""; 0]);
 }
 
 #[tokio::test]
