@@ -24,7 +24,7 @@ pub fn nvme(machine: &mut Machine) -> Result<()> {
 /// `enable msix get err ffffff8e` and `1/0/0`.
 ///
 /// # Errors
-/// [`Error::Expectation`] with what it says instead.
+/// [`crate::error::Error::Expectation`] with what it says instead.
 pub fn expect_queues(guest: &Guest) -> Result<()> {
     let sbdf = in_guest::wait_for_device(guest, NVME)?;
     guest.channel().wait_until("a block device of the NVMe controller", "[ -b /dev/nvme0n1 ]")?;
@@ -44,7 +44,7 @@ pub fn expect_queues(guest: &Guest) -> Result<()> {
 /// A read of the whole namespace gives the disk's content.
 ///
 /// # Errors
-/// [`Error::Expectation`] with both hashes.
+/// [`crate::error::Error::Expectation`] with both hashes.
 pub fn expect_content(guest: &Guest) -> Result<()> {
     let expected = hexadecimal(&Sha256::digest(disk_content()));
     // The page cache would answer a second read.
