@@ -1,5 +1,7 @@
 //! Everything that a machine is started from, provided in order: host packages, the testbed's packages, images.
 
+use std::rc::Rc;
+
 use crate::cache::Cache;
 use crate::error::Result;
 use crate::images::{self, Images};
@@ -12,7 +14,7 @@ pub struct Testbed {
     /// As long as this is held nobody changes the files below.
     _cache: Cache,
     /// Tells the person at the terminal what is going on.
-    pub progress: Progress,
+    pub progress: Rc<Progress>,
     /// The unpacked packages.
     pub root: Root,
     /// What is booted.
@@ -25,7 +27,7 @@ impl Testbed {
     /// # Errors
     /// If something cannot be had; the message says what to do about it.
     pub fn set_up(refresh: bool) -> Result<Self> {
-        let progress = Progress::new();
+        let progress = Rc::new(Progress::new());
         host_packages::provide(&progress)?;
         let cache = Cache::open()?;
         let root = packages::provide(&cache, &progress, refresh)?;

@@ -44,6 +44,7 @@ impl Machine {
     /// # Errors
     /// If neither happens in time.
     pub fn try_daemon(&mut self, configuration: &str) -> Result<Startup> {
+        self.progress.note("xenpcid starts");
         self.daemon_count += 1;
         let name = format!("xenpcid-{}", self.daemon_count);
         let share = self.share();
@@ -143,6 +144,7 @@ impl Daemon {
     /// # Errors
     /// If it does not end, or with another status than 0.
     pub fn stop(&self, machine: &Machine) -> Result<()> {
+        machine.progress.note("xenpcid stops");
         machine.dom0().sh(&format!("kill -TERM $(cat /run/{}.pid)", self.name))?;
         match follow::wait_for(&self.exit, "the end of xenpcid after SIGTERM", DEADLINE, |_| self.exit_status())? {
             0 => Ok(()),

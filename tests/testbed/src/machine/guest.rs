@@ -83,6 +83,7 @@ impl Machine {
         let port = (0..GUEST_PORTS)
             .find(is_free)
             .ok_or_else(|| Error::Unsuitable(format!("no port is free for guest {name}: {GUEST_PORTS} are running")))?;
+        self.progress.note(&format!("guest {name} starts"));
         let file = self.share().join(format!("{name}.cfg"));
         fs::write(&file, configuration.text()).map_err(Error::io("write", &file))?;
 
@@ -104,6 +105,7 @@ impl Machine {
         let guest = Rc::new(Guest { name, domid, channel, port });
         self.guests.push(guest.clone());
         guest.channel.wait_for_agent(START_DEADLINE)?;
+        self.progress.note(&format!("guest {name} is up"));
         Ok(guest)
     }
 
@@ -112,6 +114,7 @@ impl Machine {
     /// # Errors
     /// If xl fails.
     pub fn destroy_guest(&mut self, guest: &Guest) -> Result<()> {
+        self.progress.note(&format!("guest {} is destroyed", guest.name));
         self.dom0().sh(&format!("xl destroy {}", guest.domid))?;
         self.guest_ended(guest)
     }

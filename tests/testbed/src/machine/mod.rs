@@ -18,6 +18,8 @@ use tempfile::TempDir;
 
 use crate::error::{Error, Result};
 use crate::interrupt;
+use crate::process::tail;
+use crate::progress::Progress;
 use crate::testbed::Testbed;
 use devices::{Found, Model};
 use qemu::{DOM0_PORT, Qemu, RunFolder};
@@ -29,6 +31,9 @@ pub use guest::{Guest, GuestConfiguration};
 /// dom0 is there in 10 to 30 s on an idle machine. The limit is for one that does not come at all.
 const BOOT_DEADLINE: Duration = Duration::from_secs(300);
 
+/// Lines of the log that tell why a boot has failed.
+const BOOT_LOG_LINES: usize = 40;
+
 /// A booted machine. Everything of it on the host is in its run folder, which goes with it unless it is kept.
 pub struct Machine {
     // Dropped in this order: the channels end before QEMU does, and QEMU before its folder is removed.
@@ -37,6 +42,7 @@ pub struct Machine {
     daemons: Vec<Daemon>,
     daemon_count: u32,
     is_verbose: bool,
+    progress: Rc<Progress>,
     qemu: Qemu,
     folder: TempDir,
 }
@@ -47,7 +53,7 @@ impl Machine {
     /// `is_verbose` makes xenpcid write everything it can.
     ///
     /// # Errors
-    /// [`Error::MachineEnded`] or [`Error::Deadline`] with the end of Xen's log.
+    /// [`Error::MachineEnded`] or [`Error::Deadline`]; the end of Xen's log is shown.
     pub fn boot(testbed: &Testbed, is_verbose: bool) -> Result<Self> {
         interrupt::check()?;
         let step = testbed.progress.step("booting Xen and dom0");
@@ -60,8 +66,18 @@ impl Machine {
         let mut qemu = Qemu::start(&testbed.root, &testbed.images, &files)?;
         let dom0 = connect(&mut qemu, &files.socket(DOM0_PORT))?;
         let booted = dom0.wait_for_agent(BOOT_DEADLINE);
-        let machine = Self { guests: Vec::new(), dom0, daemons: Vec::new(), daemon_count: 0, is_verbose, qemu, folder };
+        let mut machine = Self {
+            guests: Vec::new(),
+            dom0,
+            daemons: Vec::new(),
+            daemon_count: 0,
+            is_verbose,
+            progress: testbed.progress.clone(),
+            qemu,
+            folder,
+        };
         if let Err(error) = booted {
+            eprintln!("--- Xen's log ends with\n{}", tail(&machine.xen_log()?, BOOT_LOG_LINES));
             return Err(machine.explain(error));
         }
         step.done();
@@ -127,14 +143,12 @@ impl Machine {
         self.folder.path().to_owned()
     }
 
-    /// If the machine has ended, says how, in place of an error that came of it.
-    pub fn explain(mut self, error: Error) -> Error {
-        if interrupt::check().is_err() {
-            return Error::Interrupted;
+    /// The cause of an error, if it only came of the machine's end.
+    pub fn explain(&mut self, error: Error) -> Error {
+        match interrupt::check() {
+            Err(interrupted) => interrupted,
+            Ok(()) => self.qemu.ended().unwrap_or(error),
         }
-        let log = self.xen_log().map(|log| crate::process::tail(&log, 30)).unwrap_or_default();
-        let cause = self.qemu.ended().unwrap_or(error);
-        Error::MachineEnded(format!("{cause}\nXen's log ends with:\n{log}"))
     }
 
     fn files(&self) -> RunFolder<'_> {

@@ -136,5 +136,5 @@ pub fn take_down(guest: &Guest) -> Result<()> {
 
 /// Sends and receives: the card reads and writes the guest's memory, and interrupts.
 fn ping(guest: &Guest) -> Result<()> {
-    guest.channel().sh(&format!("ping -c 5 -W 10 {PEER}")).map(drop)
+    guest.channel().sh(&format!("ping -c 5 -i 0.2 -W 10 {PEER}")).map(drop)
 }

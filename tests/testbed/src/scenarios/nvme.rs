@@ -41,15 +41,16 @@ pub fn expect_queues(guest: &Guest) -> Result<()> {
     expect(vectors.len() == 3 && are_msix, "an MSI-X vector for each of 3 queues", format!("{vectors:?}"))
 }
 
-/// A read of the whole namespace gives the disk's content.
+/// A read of the whole namespace gives the disk's content. Returns its SHA-256.
 ///
 /// # Errors
 /// [`crate::error::Error::Expectation`] with both hashes.
-pub fn expect_content(guest: &Guest) -> Result<()> {
+pub fn expect_content(guest: &Guest) -> Result<String> {
     let expected = hexadecimal(&Sha256::digest(disk_content()));
     // The page cache would answer a second read.
     let found = guest.channel().sh("echo 3 > /proc/sys/vm/drop_caches; sha256sum < /dev/nvme0n1")?;
-    expect(found.starts_with(&expected), format!("SHA-256 {expected} of the whole namespace"), found)
+    expect(found.starts_with(&expected), format!("SHA-256 {expected} of the whole namespace"), found)?;
+    Ok(expected)
 }
 
 /// Each queue has an interrupt of its own, and each of them comes when its queue is used.

@@ -15,7 +15,7 @@ use crate::Options;
 use crate::error::{Error, Result, expect};
 use crate::interrupt;
 use crate::machine::devices::Found;
-use crate::machine::{Machine, xen_log};
+use crate::machine::{Channel, Machine, xen_log};
 use crate::process::tail;
 use crate::scenarios::Scenario;
 use crate::testbed::Testbed;
@@ -63,7 +63,8 @@ pub fn run(testbed: &Testbed, scenarios: &[&Scenario], options: &Options) -> Res
                 tally.failed += 1;
                 stage.discard();
                 let text = error.to_string();
-                println!("FAIL {} {}", scenario.name, text.lines().collect::<Vec<_>>().join(" | "));
+                eprintln!("--- {}: {text}", scenario.name);
+                println!("FAIL {} {}", scenario.name, text.lines().next().unwrap_or_default());
             }
         }
     }
@@ -95,18 +96,21 @@ impl Stage<'_> {
             }
         }
         let is_verbose = self.options.verbose;
+        let progress = self.testbed.progress.clone();
         let booted = self.boot()?;
-        let machine = &mut booted.machine;
-        let log_begin = machine.xen_log()?.len();
-        let mut outcome = (scenario.run)(machine);
+        let step = progress.step(scenario.name);
+        let log_begin = booted.machine.xen_log()?.len();
+        let mut outcome = (scenario.run)(&mut booted.machine);
         if outcome.is_ok() {
             outcome = booted.clean_up();
         }
         let log = booted.machine.xen_log()?;
-        let log = log.get(log_begin..).unwrap_or(&log).to_owned();
-        outcome = outcome.and_then(|()| check_log(&log));
+        let log = log.get(log_begin..).unwrap_or(&log);
+        outcome = outcome.and_then(|()| check_log(log)).map_err(|error| booted.machine.explain(error));
+        drop(step);
+        interrupt::check()?;
         if outcome.is_err() || is_verbose {
-            show_logs(booted, &log, outcome.as_ref().err());
+            show_logs(&booted.machine, log);
         }
         outcome
     }
@@ -173,21 +177,16 @@ fn check_log(log: &str) -> Result<()> {
     expect(faults.is_empty(), "no fault in Xen's log", faults.join("; "))
 }
 
-/// What somebody who has to find the cause wants to see first.
-fn show_logs(booted: &Booted, xen: &str, error: Option<&Error>) {
-    let machine = &booted.machine;
+/// What somebody who has to find the cause wants to see.
+fn show_logs(machine: &Machine, xen: &str) {
     let mut sections = vec![("Xen, since the scenario began".to_owned(), xen.to_owned())];
-    let dmesg = machine.dom0().sh("dmesg").unwrap_or_else(|error| error.to_string());
-    sections.push(("dom0's kernel".to_owned(), dmesg));
+    let kernel = |channel: &Channel| channel.sh("dmesg").unwrap_or_else(|error| error.to_string());
+    sections.push(("dom0's kernel".to_owned(), kernel(machine.dom0())));
     for guest in machine.guests() {
-        let dmesg = guest.channel().sh("dmesg").unwrap_or_else(|error| error.to_string());
-        sections.push((format!("guest {}", guest.name), dmesg));
+        sections.push((format!("guest {}", guest.name), kernel(guest.channel())));
     }
     sections.extend(machine.daemon_logs());
     for (title, text) in sections {
         eprintln!("--- {title}\n{}", tail(&text, LOG_LINES));
-    }
-    if let Some(error) = error {
-        eprintln!("--- {error}");
     }
 }
