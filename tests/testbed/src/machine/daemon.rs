@@ -64,7 +64,9 @@ impl Machine {
         ))?;
         // Either file may change first, and the log is written before the exit status.
         let ended = follow::wait_for(&daemon.log, "xenpcid to be ready, or to end", DEADLINE, |log| {
-            if log.lines().any(|line| line.contains("ready")) { Some(None) } else { daemon.exit_status().map(Some) }
+            // As a word of its own: an error may say "already".
+            let is_ready = log.split_whitespace().any(|word| word == "ready");
+            if is_ready { Some(None) } else { daemon.exit_status().map(Some) }
         })?;
         match ended {
             None => Ok(Startup::Ready(daemon)),

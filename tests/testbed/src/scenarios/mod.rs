@@ -50,7 +50,7 @@ const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "e1000e",
-        about: "a network card by MSI-X and by MSI, passed through to a guest that runs already",
+        about: "a network card by MSI-X, passed through to a guest that runs already",
         needs_daemon: true,
         run: network::e1000e,
     },

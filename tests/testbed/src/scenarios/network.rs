@@ -9,28 +9,12 @@ use crate::scenarios::in_guest;
 /// The host on the machine's network; it answers pings.
 const PEER: &str = "10.0.2.2";
 
-/// MSI-X, then MSI. The guest is there before xenpcid is.
+/// MSI-X. The guest is there before xenpcid is.
 pub fn e1000e(machine: &mut Machine) -> Result<()> {
     let device = machine.find(E1000E, 0)?;
     let guest = machine.start_guest(&GuestConfiguration::new("network"))?;
     machine.start_daemon(&configuration::text(&[("network", &[Declared::new(device)])]))?;
-    expect_e1000e(&guest)?;
-    expect_e1000e_by_msi(&guest)
-}
-
-/// The same card by its one MSI vector, as its driver uses it when told to.
-fn expect_e1000e_by_msi(guest: &Guest) -> Result<()> {
-    guest.channel().sh("modprobe -r e1000e && modprobe e1000e IntMode=1")?;
-    let sbdf = in_guest::wait_for_device(guest, E1000E)?;
-    let interface = in_guest::network_interface(guest, &sbdf)?;
-    bring_up(guest, &interface, "10.0.2.21")?;
-    in_guest::expect_parts("lspci", &in_guest::lspci(guest, &sbdf)?, &["MSI: Enable+", "MSI-X: Enable-"])?;
-    let before = in_guest::interrupts(guest, &interface)?;
-    let are_msi = before.iter().all(|interrupt| interrupt.kind.ends_with("-msi"));
-    expect(before.len() == 1 && are_msi, "one MSI vector of the e1000e", format!("{before:?}"))?;
-    ping(guest)?;
-    in_guest::expect_counted_up(&before, &in_guest::interrupts(guest, &interface)?)?;
-    in_guest::expect_no_complaints(guest).map(drop)
+    expect_e1000e(&guest)
 }
 
 /// The card works by MSI-X, with a vector each for receiving, for sending and for the rest.
