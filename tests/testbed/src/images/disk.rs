@@ -3,6 +3,9 @@
 /// Bytes of a disk; 65536 blocks of 512 bytes.
 pub const DISK_SIZE: usize = 32 << 20;
 
+/// SHA-256 of [`content`].
+pub const DISK_SHA256: &str = "3360db805eaa2cb21e80d5f13d2d88227a6aea23848392d508490e09c62af432";
+
 /// [`DISK_SIZE`] bytes without a period, so that a block read from the wrong place, or twice, changes the hash. Always the
 /// same ones.
 #[must_use]
@@ -23,7 +26,15 @@ pub fn content() -> Vec<u8> {
 mod tests {
     use std::collections::HashSet;
 
+    use sha2::{Digest, Sha256};
+
     use super::*;
+    use crate::cache::hexadecimal;
+
+    #[test]
+    fn content_has_the_hash_that_scenarios_expect() {
+        assert_eq!(hexadecimal(&Sha256::digest(content())), DISK_SHA256);
+    }
 
     #[test]
     fn no_two_blocks_are_equal() {

@@ -16,7 +16,7 @@ use crate::packages::Root;
 use crate::progress::Progress;
 use archive::Tree;
 
-pub use disk::{DISK_SIZE, content as disk_content};
+pub use disk::DISK_SHA256;
 
 /// Modules in dom0's image. xen-pciback is there for the scenario that wants it loaded, pci-stub for the daemon, and the
 /// devices' own drivers because a dom0 has them.
@@ -83,7 +83,7 @@ pub struct Images {
     pub kernel: PathBuf,
     /// dom0's initial RAM file system.
     pub dom0: PathBuf,
-    /// Known content for emulated disks, [`DISK_SIZE`] bytes.
+    /// Known content for emulated disks, with the hash [`DISK_SHA256`].
     pub disk: PathBuf,
 }
 
@@ -101,7 +101,7 @@ pub fn provide(cache: &Cache, root: &Root, agent: &Path, progress: &Progress) ->
     };
     let agent_bytes = fs::read(agent).map_err(Error::io("read", agent))?;
     let tables = format!(
-        "{DOM0_MODULES:?}{GUEST_MODULES:?}{DOM0_PROGRAMS:?}{XENSTORE_TOOLS:?}{DOM0_LIBRARIES:?}{MODPROBE_CONFIGURATION}{DISK_SIZE}"
+        "{DOM0_MODULES:?}{GUEST_MODULES:?}{DOM0_PROGRAMS:?}{XENSTORE_TOOLS:?}{DOM0_LIBRARIES:?}{MODPROBE_CONFIGURATION}{DISK_SHA256}"
     );
     let key =
         cache::key([root.key.as_bytes(), &agent_bytes, DOM0_INIT.as_bytes(), GUEST_INIT.as_bytes(), tables.as_bytes()]);

@@ -125,15 +125,16 @@ impl Daemon {
         fs::read_to_string(&self.exit).ok()?.trim().parse().ok()
     }
 
-    /// Waits until it has written a line that has all of `words` in it, and returns that line.
+    /// Waits until it has written `count` lines that have all of `words` in them, and returns these lines.
     ///
     /// # Errors
     /// If it does not, or ends without having done so.
-    pub fn wait_for_line(&self, words: &[&str]) -> Result<String> {
-        let what = format!("a line of xenpcid with {words:?}");
+    pub fn wait_for_lines(&self, count: usize, words: &[&str]) -> Result<Vec<String>> {
+        let what = format!("{count} lines of xenpcid with {words:?}");
         let found = |log: &str| {
-            let line = log.lines().find(|line| words.iter().all(|word| line.contains(word)));
-            line.map(|line| Ok(line.to_owned())).or_else(|| self.exit_status().map(Err))
+            let lines = log.lines().filter(|line| words.iter().all(|word| line.contains(word)));
+            let lines: Vec<String> = lines.map(str::to_owned).collect();
+            if lines.len() >= count { Some(Ok(lines)) } else { self.exit_status().map(Err) }
         };
         follow::wait_for(&self.log, &what, DEADLINE, found)?.map_err(|status| Error::Expectation {
             expected: what,

@@ -15,7 +15,7 @@ pub fn no_iommu_domain(machine: &mut Machine) -> Result<()> {
         configuration::text(&[("plain", std::slice::from_ref(of_plain)), ("other", std::slice::from_ref(of_other))]);
     let daemon = machine.start_daemon(&configuration)?;
     let plain = machine.start_guest(&GuestConfiguration { has_iommu: false, ..GuestConfiguration::new("plain") })?;
-    daemon.wait_for_line(&["plain", "passthrough=\"enabled\""])?;
+    daemon.wait_for_lines(1, &["plain", "passthrough=\"enabled\""])?;
 
     let other = machine.start_guest(&GuestConfiguration::new("other"))?;
     in_guest::wait_for_device(&other, NVME)?;

@@ -28,7 +28,7 @@ pub fn two_guests(machine: &mut Machine) -> Result<()> {
     }
 
     machine.destroy_guest(&first)?;
-    daemon.wait_for_line(&["released", FIRST.name])?;
+    daemon.wait_for_lines(1, &["released", FIRST.name])?;
     wait_for_reads(&second)?;
 
     let third = machine.start_guest(&FIRST)?;
