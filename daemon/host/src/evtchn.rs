@@ -24,6 +24,11 @@ struct BindInterdomain {
 }
 
 #[repr(C)]
+struct BindUnboundPort {
+    remote_domain: u32,
+}
+
+#[repr(C)]
 struct Notify {
     port: u32,
 }
@@ -32,6 +37,11 @@ nix::ioctl_write_ptr_bad!(
     bind_interdomain,
     nix::ioc!(nix::sys::ioctl::NONE, b'E', 1, size_of::<BindInterdomain>()),
     BindInterdomain
+);
+nix::ioctl_write_ptr_bad!(
+    bind_unbound_port,
+    nix::ioc!(nix::sys::ioctl::NONE, b'E', 2, size_of::<BindUnboundPort>()),
+    BindUnboundPort
 );
 nix::ioctl_write_ptr_bad!(notify, nix::ioc!(nix::sys::ioctl::NONE, b'E', 4, size_of::<Notify>()), Notify);
 
@@ -46,25 +56,48 @@ impl EventDevice {
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into() }
     }
-}
 
-impl EventChannels for EventDevice {
-    fn bind(&self, domain: DomainId, remote_port: u32) -> Result<Arc<dyn EventPort>, HostError> {
-        let object = || format!("port {remote_port} of domain {domain}");
+    /// A new port that `domain` may bind, for a frontend to publish. Gives its number in this domain, and the port, which can
+    /// be used at once: a notification is lost until the other side is bound.
+    ///
+    /// # Errors
+    /// `ENOENT` if the device is not there; `ENOSPC` if this domain has no port left.
+    pub fn open_unbound(&self, domain: DomainId) -> Result<(u32, Arc<dyn EventPort>), HostError> {
+        let request = BindUnboundPort { remote_domain: u32::from(domain.0) };
+        self.open(format!("port for domain {domain}"), |device| {
+            // SAFETY: the descriptor is open and `request` is the struct that this ioctl reads.
+            unsafe { bind_unbound_port(device.as_raw_fd(), &raw const request) }
+        })
+    }
+
+    /// Opens the device and has `bind` bind its one port.
+    fn open(
+        &self,
+        name: String,
+        bind: impl FnOnce(&File) -> Result<i32, Errno>,
+    ) -> Result<(u32, Arc<dyn EventPort>), HostError> {
         let device = OpenOptions::new()
             .read(true)
             .write(true)
             .custom_flags((OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).bits())
             .open(&self.path)
             .map_err(|e| HostError::from_io("open", self.path.display(), &e))?;
-        let request = BindInterdomain { remote_domain: u32::from(domain.0), remote_port };
-        // SAFETY: the descriptor is open and `request` is the struct that this ioctl reads.
-        let port = unsafe { bind_interdomain(device.as_raw_fd(), &raw const request) }
-            .map_err(|errno| HostError::new("bind_event_channel", object(), errno))?;
-        let port = u32::try_from(port).map_err(|_| HostError::new("bind_event_channel", object(), Errno::EOVERFLOW))?;
+        let failed = |errno| HostError::new("bind_event_channel", &name, errno);
+        let port = u32::try_from(bind(&device).map_err(failed)?).map_err(|_| failed(Errno::EOVERFLOW))?;
         let wake = EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
-            .map_err(|errno| HostError::new("eventfd", object(), errno))?;
-        Ok(Arc::new(BoundPort { device, port, wake, name: object() }))
+            .map_err(|errno| HostError::new("eventfd", &name, errno))?;
+        Ok((port, Arc::new(BoundPort { device, port, wake, name })))
+    }
+}
+
+impl EventChannels for EventDevice {
+    fn bind(&self, domain: DomainId, remote_port: u32) -> Result<Arc<dyn EventPort>, HostError> {
+        let request = BindInterdomain { remote_domain: u32::from(domain.0), remote_port };
+        let (_, port) = self.open(format!("port {remote_port} of domain {domain}"), |device| {
+            // SAFETY: the descriptor is open and `request` is the struct that this ioctl reads.
+            unsafe { bind_interdomain(device.as_raw_fd(), &raw const request) }
+        })?;
+        Ok(port)
     }
 }
 

@@ -62,20 +62,26 @@ impl Grants for GrantDevice {
         let mut request = MapGrantReference { count: 1, pad: 0, index: 0, domain: u32::from(domain.0), reference };
         // SAFETY: the descriptor is open and `request` is the struct, with room for the one reference, that this ioctl uses.
         unsafe { map_grant_reference(device.as_raw_fd(), &raw mut request) }.map_err(failed)?;
-        let offset = off_t::try_from(request.index).map_err(|_| failed(Errno::EOVERFLOW))?;
-        // SAFETY: a new mapping at an address of the kernel's choice changes no memory of this process.
-        let address = unsafe {
-            mmap(None, PAGE_SIZE, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED, &device, offset)
-        }
-        .map_err(failed)?;
-        Ok(Box::new(MappedGrant { address, _device: device }))
+        Ok(Box::new(MappedGrant::new(device, request.index).map_err(failed)?))
     }
 }
 
 /// A mapping of one page, which ends before its descriptor is closed: the kernel then ends the grant.
-struct MappedGrant {
+pub(crate) struct MappedGrant {
     address: NonNull<c_void>,
     _device: File,
+}
+
+impl MappedGrant {
+    /// Maps the page that a grant device has at `index`.
+    pub(crate) fn new(device: File, index: u64) -> Result<Self, Errno> {
+        let offset = off_t::try_from(index).map_err(|_| Errno::EOVERFLOW)?;
+        // SAFETY: a new mapping at an address of the kernel's choice changes no memory of this process.
+        let address = unsafe {
+            mmap(None, PAGE_SIZE, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED, &device, offset)
+        }?;
+        Ok(Self { address, _device: device })
+    }
 }
 
 // SAFETY: the mapping belongs to the process, not to a thread, and is only lent out as atomics.

@@ -13,6 +13,9 @@
 //! seconds and belong on a thread of their own. There is no hypercall in xenpcid outside these traits, and each request
 //! names the domain and the function it is for: this is the seam at which a privileged broker process can stand later.
 //!
+//! The other side of a ring, for a frontend in a guest's userspace: [`GrantAllocator`] shares a page,
+//! [`EventDevice::open_unbound`] opens a port.
+//!
 //! This is the only crate of the product with `unsafe` in it.
 
 mod error;
@@ -23,6 +26,7 @@ mod pci;
 
 pub mod dom0;
 mod evtchn;
+mod gntalloc;
 mod gntdev;
 mod sysfs;
 #[cfg(feature = "libxenctrl")]
@@ -33,6 +37,7 @@ use std::sync::Arc;
 pub use error::HostError;
 pub use events::{EventChannels, EventPort, Wakeup};
 pub use evtchn::EventDevice;
+pub use gntalloc::{GrantAllocator, GrantedOwnPage};
 pub use gntdev::GrantDevice;
 pub use grants::{GrantedPage, Grants};
 pub use hypervisor::{DomainInfo, Hypervisor, HypervisorInfo, MsiVector, Pirq, ReservedMemory};
