@@ -3,6 +3,7 @@
 //! The bytes come from a device that may be broken or taken over. Each walk ends: it never visits an offset twice.
 
 use crate::access::{Access, ConfigSize, Width};
+use crate::registers::AnyCapabilityId;
 use crate::resource::Resource;
 use crate::snapshot::Snapshot;
 use crate::unsupported::Unsupported;
@@ -22,6 +23,8 @@ impl CapabilityId {
     pub const VITAL_PRODUCT_DATA: Self = Self(0x03);
     /// Message Signalled Interrupts.
     pub const MSI: Self = Self(0x05);
+    /// Vendor-specific.
+    pub const VENDOR_SPECIFIC: Self = Self(0x09);
     /// PCI Express.
     pub const EXPRESS: Self = Self(0x10);
     /// MSI-X.
@@ -67,6 +70,11 @@ pub struct MsiCapability {
 }
 
 impl MsiCapability {
+    pub(crate) fn at(snapshot: &Snapshot, offset: u16) -> Self {
+        let control = snapshot.word(offset | 2);
+        Self { offset, is_64_bit: control & 0x0080 != 0, is_maskable: control & 0x0100 != 0 }
+    }
+
     /// Message Control: MSI Enable is 0x0001.
     #[must_use]
     pub const fn control(&self) -> Access {
@@ -98,7 +106,7 @@ impl MsixCapability {
         Access::within(self.offset, 2, Width::Word)
     }
 
-    /// Entries that a guest is shown: at most [`MAX_MSIX_VECTORS`].
+    /// Entries that a guest can be shown: at most [`MAX_MSIX_VECTORS`].
     #[must_use]
     pub const fn visible_table_size(&self) -> u16 {
         if self.table_size < MAX_MSIX_VECTORS { self.table_size } else { MAX_MSIX_VECTORS }
@@ -125,11 +133,19 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
+    /// Where the capabilities of a kind start.
+    pub fn starts(&self, id: AnyCapabilityId) -> impl Iterator<Item = u16> {
+        let conventional =
+            self.conventional.iter().map(|found| (AnyCapabilityId::Conventional(found.id), found.offset));
+        let extended = self.extended.iter().map(|found| (AnyCapabilityId::Extended(found.id), found.offset));
+        conventional.chain(extended).filter(move |(kind, _)| *kind == id).map(|(_, offset)| offset)
+    }
+
     pub(crate) fn find(snapshot: &Snapshot) -> Result<Self, Unsupported> {
         let conventional = conventional_list(snapshot)?;
         let extended = extended_list(snapshot)?;
         let offset_of = |id| conventional.iter().find(|capability| capability.id == id).map(|found| found.offset);
-        let msi = offset_of(CapabilityId::MSI).map(|offset| msi(snapshot, offset));
+        let msi = offset_of(CapabilityId::MSI).map(|offset| MsiCapability::at(snapshot, offset));
         let msix = offset_of(CapabilityId::MSIX).map(|offset| msix(snapshot, offset)).transpose()?;
         Ok(Self {
             power_management: offset_of(CapabilityId::POWER_MANAGEMENT),
@@ -203,11 +219,6 @@ fn extended_list(snapshot: &Snapshot) -> Result<Vec<ExtendedCapability>, Unsuppo
         }
         offset = next;
     }
-}
-
-fn msi(snapshot: &Snapshot, offset: u16) -> MsiCapability {
-    let control = snapshot.word(offset | 2);
-    MsiCapability { offset, is_64_bit: control & 0x0080 != 0, is_maskable: control & 0x0100 != 0 }
 }
 
 fn msix(snapshot: &Snapshot, offset: u16) -> Result<MsixCapability, Unsupported> {

@@ -1,168 +1,144 @@
-use crate::access::{ConfigSize, Width};
-use crate::bar::BaseAddress;
-use crate::capability::{Capabilities, CapabilityId, MsixCapability};
-use crate::register::{Class, Register, Value};
-use crate::registers;
+use crate::access::Width;
+use crate::plan::{Bit, CompileError, Placed, Plan, Terms};
+use crate::policy::{ReadAction, WriteAction};
+use crate::register::{Field, Kind, Shown};
+use crate::registers::AnyCapabilityId;
 use crate::snapshot::Snapshot;
-use crate::unsupported::Unsupported;
 use crate::view::{Behaviour, ConfigView, Dword};
 
-const HEADER_TYPE: u16 = 0x0e;
-const MULTI_FUNCTION: u8 = 0x80;
+/// Registers that drivers write although requests decide them: nothing that is discarded there was missed.
+const BY_REQUEST: [&str; 2] = ["msi.control", "msix.control"];
 
 impl ConfigView {
-    /// Makes the view of a new guest from what is known of the function.
+    /// Makes the view of a new guest from what is known of the function, on the terms given.
     ///
     /// # Errors
-    /// [`Unsupported`] for anything but an endpoint, and for a configuration space that contradicts itself.
-    pub fn compile(snapshot: &Snapshot) -> Result<Self, Unsupported> {
-        let size = snapshot.size()?;
-        let header_type = snapshot.byte(HEADER_TYPE) & !MULTI_FUNCTION;
-        if header_type != 0 {
-            return Err(Unsupported::HeaderType { header_type });
-        }
-        let capabilities = snapshot.capabilities()?;
-        let base_addresses = BaseAddress::from_resources(&snapshot.resources)?;
-        let dwords = vec![Dword::READ_THROUGH; usize::from(size.bytes() >> 2)].into_boxed_slice();
-        let view = Self { size, dwords, base_addresses, registers: Vec::new(), enabled: Vec::new() };
-        let mut compiler = Compiler { snapshot, msix: capabilities.msix, taken: vec![0; view.dwords.len()], view };
-
-        compiler.place(0, registers::HEADER, ConfigSize::Conventional)?;
-        for capability in &capabilities.conventional {
-            compiler.place(capability.offset, layout(capability.id, &capabilities), ConfigSize::Conventional)?;
-        }
-        for capability in &capabilities.extended {
-            compiler.place(capability.offset, registers::EXTENDED_CAPABILITY_HEADER, ConfigSize::Express)?;
-        }
-        compiler.view.registers.sort_unstable_by_key(|(offset, _)| *offset);
-        Ok(compiler.view)
+    /// As [`Plan::new`].
+    pub fn compile(snapshot: &Snapshot, terms: &Terms<'_>) -> Result<Self, CompileError> {
+        Ok(Plan::new(snapshot, terms)?.view())
     }
 }
 
-/// The registers of a conventional capability.
-fn layout(id: CapabilityId, capabilities: &Capabilities) -> &'static [Register] {
-    match (id, capabilities.msi) {
-        (CapabilityId::POWER_MANAGEMENT, _) => registers::POWER_MANAGEMENT,
-        (CapabilityId::VITAL_PRODUCT_DATA, _) => registers::VITAL_PRODUCT_DATA,
-        (CapabilityId::MSIX, _) => registers::MSIX,
-        (CapabilityId::MSI, Some(msi)) => match (msi.is_64_bit, msi.is_maskable) {
-            (false, false) => registers::MSI_32,
-            (true, false) => registers::MSI_64,
-            (false, true) => registers::MSI_32_MASKABLE,
-            (true, true) => registers::MSI_64_MASKABLE,
-        },
-        _ => registers::CAPABILITY_HEADER,
-    }
-}
-
-struct Compiler<'a> {
-    snapshot: &'a Snapshot,
-    msix: Option<MsixCapability>,
-    /// Bytes of each dword that a register has, as a mask of four.
-    taken: Vec<u8>,
-    view: ConfigView,
-}
-
-impl Compiler<'_> {
-    /// Puts the registers of `table` from `start`, before the end of `space`.
-    fn place(&mut self, start: u16, table: &'static [Register], space: ConfigSize) -> Result<(), Unsupported> {
-        for register in table {
-            let offset = start.saturating_add(register.offset);
-            if offset >= space.bytes() {
-                return Err(Unsupported::CapabilityList { offset: start, reason: "it does not fit into the space" });
-            }
-            self.place_register(start, offset, register)?;
+impl Plan {
+    /// The table that accesses are looked up in.
+    #[must_use]
+    pub fn view(&self) -> ConfigView {
+        let mut view = ConfigView {
+            size: self.size,
+            dwords: Vec::with_capacity(self.bits.len().div_ceil(32)).into_boxed_slice(),
+            base_addresses: self.base_addresses,
+            enabled: Vec::new(),
+            msix_vectors: self.vectors,
+            offers_msi: self.shows(AnyCapabilityId::MSI),
+            offers_msix: self.shows(AnyCapabilityId::MSIX),
+        };
+        let offsets = (0..self.size.bytes()).step_by(4);
+        view.dwords = offsets.zip(self.bits.chunks(32)).map(|(offset, bits)| self.dword(offset, bits)).collect();
+        for placed in &self.registers {
+            self.place_in_view(placed, &mut view);
         }
-        Ok(())
+        view
     }
 
-    fn place_register(&mut self, capability: u16, offset: u16, register: &'static Register) -> Result<(), Unsupported> {
-        let index = usize::from(offset >> 2);
-        let shift = (u32::from(offset) & 3) << 3;
-        let bytes: u8 = match register.width {
+    fn dword(&self, offset: u16, bits: &[Bit]) -> Dword {
+        let initial = self.initial_at(offset);
+        let mut dword = Dword::NOTHING;
+        for (n, bit) in (0_u32..).zip(bits) {
+            let mask = 1_u32.wrapping_shl(n);
+            let Some(treatment) = self.treatments.get(usize::from(bit.treatment)) else { continue };
+            place_bit(&mut dword, mask, bit.field, treatment.read, treatment.write);
+        }
+        dword.reset = initial & !dword.hardware;
+        dword.shadow = dword.reset;
+        dword.seen =
+            u32::from_le_bytes([0, 1, 2, 3].map(|lane: u16| {
+                self.claimed.get(usize::from(offset.saturating_add(lane))).copied().unwrap_or_default()
+            }));
+        dword
+    }
+
+    /// What follows from a register as a whole: its width, and behaviour beyond masks.
+    fn place_in_view(&self, placed: &Placed, view: &mut ConfigView) {
+        let index = usize::from(placed.offset >> 2);
+        let shift = (u32::from(placed.offset) & 3) << 3;
+        let Some(dword) = view.dwords.get_mut(index) else { return };
+        let bytes: u8 = match placed.width {
             Width::Byte => 0b0001,
             Width::Word => 0b0011,
             Width::Dword => 0b1111,
-        } << (offset & 3);
-        let (taken, dword) = match (self.taken.get_mut(index), self.view.dwords.get_mut(index)) {
-            (Some(taken), Some(dword)) if *taken & bytes == 0 => (taken, dword),
-            _ => return Err(Unsupported::Overlap { capability, offset }),
-        };
-        *taken |= bytes;
+        } << (placed.offset & 3);
         for (byte, owner) in dword.registers.iter_mut().enumerate() {
             if bytes >> byte & 1 != 0 {
                 *owner = bytes;
             }
         }
-        for &(bits, class) in register.bits {
-            let mask = (bits & register.width.mask()) << shift;
-            place_bits(dword, mask, class);
-            match class {
-                Class::Shadow(value) => dword.reset |= value << shift,
-                Class::Fixed(value) => {
-                    let value = fixed_value(self.snapshot, self.msix, value, offset) << shift & mask;
-                    dword.reset |= value;
+        let Some(register) = placed.register else { return };
+        for field in register.fields {
+            let Kind::Guarded { shown, .. } = field.kind else { continue };
+            let mask = (field.mask & register.width.mask()) << shift;
+            if BY_REQUEST.contains(&register.name) {
+                dword.quiet |= mask;
+            }
+            match shown {
+                Shown::Enabled(mode) => view.enabled.push((index, mask, mode)),
+                Shown::PowerState if dword.store & mask != 0 => {
+                    let capabilities = self.claimed_word(placed.offset.saturating_sub(2));
+                    dword.behaviour = Behaviour::PowerState { mask, supported: supported_power_states(capabilities) };
                 }
-                Class::PowerState => {
-                    let supported = supported_power_states(self.snapshot.word(capability | 2));
-                    dword.behaviour = Behaviour::PowerState { mask, supported };
+                Shown::FunctionReset if dword.store & mask != 0 => {
+                    dword.store &= !mask;
+                    dword.behaviour = Behaviour::FunctionReset { mask };
+                    dword.quiet |= mask;
                 }
-                Class::BaseAddress(number) => {
-                    if let Some(base) =
-                        self.view.base_addresses.get(usize::from(number)).filter(|base| !base.is_absent())
-                    {
-                        dword.reset = base.address;
-                        dword.store = mask;
-                        dword.behaviour = Behaviour::BaseAddress(number);
+                Shown::BaseAddress(number) => {
+                    match self.base_addresses.get(usize::from(number)).filter(|base| !base.is_absent()) {
+                        Some(_) => dword.behaviour = Behaviour::BaseAddress(number),
+                        None => {
+                            dword.store = 0;
+                            dword.quiet = mask;
+                        }
                     }
                 }
-                Class::Enabled(mode) => self.view.enabled.push((index, mask, mode)),
                 _ => {}
             }
         }
-        dword.shadow = dword.reset;
-        self.view.registers.push((offset, register));
-        Ok(())
+    }
+
+    fn claimed_word(&self, offset: u16) -> u16 {
+        let byte = |at: u16| self.claimed.get(usize::from(at)).copied().unwrap_or_default();
+        u16::from_le_bytes([byte(offset), byte(offset.saturating_add(1))])
     }
 }
 
-/// Sets what follows from the class alone.
-fn place_bits(dword: &mut Dword, mask: u32, class: Class) {
-    match class {
-        Class::HardwareReadOnly => {}
-        Class::HardwareReadWrite => dword.pass |= mask,
-        Class::HardwareWriteOneToClear => {
-            dword.pass |= mask;
-            dword.clear |= mask;
-        }
-        Class::HardwareZeroOnly => {
-            dword.pass |= mask;
-            dword.clear |= mask;
-            dword.deny |= mask;
-        }
-        Class::BusMaster => {
-            dword.pass |= mask;
-            dword.store |= mask;
-            dword.behaviour = Behaviour::BusMaster { mask };
-        }
-        Class::Shadow(_) | Class::PowerState => {
-            dword.hardware &= !mask;
-            dword.store |= mask;
-        }
-        Class::BaseAddress(_) | Class::Enabled(_) | Class::Fixed(_) => dword.hardware &= !mask,
+/// Sets the masks of one bit.
+fn place_bit(dword: &mut Dword, mask: u32, field: Option<&Field>, read: ReadAction, write: WriteAction) {
+    let kind = field.map_or(Kind::ReadWrite, |field| field.kind);
+    let starts_something = matches!(kind, Kind::Command | Kind::Guarded { shown: Shown::FunctionReset, .. });
+    if starts_something {
+        dword.command |= mask;
     }
-}
-
-fn fixed_value(snapshot: &Snapshot, msix: Option<MsixCapability>, value: Value, offset: u16) -> u32 {
-    match value {
-        Value::Constant(value) => value,
-        Value::Claimed => snapshot.dword(offset),
-        Value::Vendor => u32::from(snapshot.vendor),
-        Value::Device => u32::from(snapshot.device),
-        Value::InterruptLine => u32::from(snapshot.interrupt_line),
-        Value::InterruptPin if snapshot.interrupt_line == 0 || snapshot.is_virtual_function => 0,
-        Value::InterruptPin => u32::from(snapshot.byte(offset)),
-        Value::MsixTableSize => msix.map_or(0, |msix| u32::from(msix.visible_table_size().saturating_sub(1))),
+    if starts_something || kind == Kind::WriteOneToClear {
+        dword.ones |= mask;
+        dword.clear |= mask;
+    }
+    match read {
+        ReadAction::Pass => dword.hardware |= mask,
+        ReadAction::Emulate => {}
+        ReadAction::Deny => dword.deny_read |= mask,
+    }
+    match write {
+        WriteAction::Pass => dword.pass |= mask,
+        WriteAction::Emulate => dword.store |= mask,
+        WriteAction::Discard => {}
+        WriteAction::Deny if dword.ones & mask != 0 => {
+            dword.deny_ones |= mask;
+            if kind == Kind::Command {
+                // Not to start it is a command of its own, which may pass.
+                dword.pass |= mask;
+            }
+        }
+        WriteAction::Deny if read == ReadAction::Emulate => dword.deny_change |= mask,
+        WriteAction::Deny => dword.deny_any |= mask,
     }
 }
 

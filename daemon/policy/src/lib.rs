@@ -49,7 +49,10 @@
 mod access;
 mod bar;
 mod capability;
+mod chain;
 mod compile;
+mod plan;
+pub mod policy;
 mod register;
 pub mod registers;
 mod resource;
@@ -67,10 +70,13 @@ pub use capability::{
     Capabilities, Capability, CapabilityId, ExtendedCapability, ExtendedCapabilityId, MAX_MSIX_VECTORS, MsiCapability,
     MsixCapability,
 };
-pub use register::{Class, InterruptMode, Register, Value};
+pub use plan::{CompileError, Plan, Terms, Treatment};
+pub use policy::Policy;
+pub use register::{Field, InterruptMode, Kind, Register, Shown};
+pub use registers::AnyCapabilityId;
 pub use resource::{ParseResourceError, Resource};
 pub use snapshot::Snapshot;
 pub use unsupported::Unsupported;
 pub use view::{ConfigView, Read};
 pub use virtual_bus::{BusFull, VirtualAddress, VirtualBus};
-pub use write::{AccessDenied, Effect, HardwareWrite, PowerState, Verdict, Write};
+pub use write::{AccessDenied, Effect, HardwareWrite, Verdict, Write};

@@ -1,69 +1,67 @@
 //! How registers are described: data, checked when the crate is compiled.
+//!
+//! A table says what a register is, after its specification. What a guest may do with it is a
+//! [policy](crate::Policy)'s to say, but for [guarded](Kind::Guarded) bits, which no policy gives away.
 
 use crate::access::Width;
 
-/// A register of the header or of a capability: what a guest reads there, bit by bit, and what becomes of its writes.
+/// A register of the header or of a capability.
 #[derive(Clone, Copy, Debug)]
 pub struct Register {
-    /// Short name, after the specification's: `command`, `pm.control_status`.
+    /// Short name, by which policies know it: `command`, `pm.pmcsr`.
     pub name: &'static str,
     /// Offset from the start of the space or of the capability, a multiple of the width.
     pub offset: u16,
     /// Its width, in which the hardware is accessed.
     pub width: Width,
-    /// Each bit of the register in exactly one mask.
-    pub bits: &'static [(u32, Class)],
-    /// Why it is so.
-    pub why: &'static str,
+    /// Each bit of the register in exactly one field.
+    pub fields: &'static [Field],
     /// Where the register is specified.
     pub spec: &'static str,
 }
 
-/// What a guest's access does to bits of a register.
-///
-/// | class | a read gives | a write |
-/// |---|---|---|
-/// | `HardwareReadOnly` | hardware | discard |
-/// | `HardwareReadWrite` | hardware | pass |
-/// | `HardwareWriteOneToClear` | hardware | pass; 0 where the guest writes other bytes of the register |
-/// | `HardwareZeroOnly` | hardware | 0 passes, 1 refuses the whole access; 0 where the guest writes other bytes |
-/// | `BusMaster` | hardware | pass, with an effect when it changes |
-/// | `Shadow` | what the guest last wrote | emulate |
-/// | `PowerState` | the state the guest last entered | emulate, with an effect when it changes |
-/// | `BaseAddress` | address or size | emulate |
-/// | `Enabled` | whether the daemon set up these interrupts | discard |
-/// | `Fixed` | a value known since the claim | discard |
+/// Bits of a register that belong together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
-    /// The device's own, not to be changed.
-    HardwareReadOnly,
-    /// The device's own.
-    HardwareReadWrite,
-    /// Status that the device sets and software clears by writing 1 (RW1C).
-    HardwareWriteOneToClear,
-    /// A command to the device that a guest must not give.
-    HardwareZeroOnly,
-    /// Bus Master Enable: the guest's switch for its DMA.
-    BusMaster,
-    /// Kept by us, starting with these bits for each guest.
-    Shadow(u32),
-    /// The two power state bits of the Power Management Control/Status register.
-    PowerState,
-    /// The BAR of that number (6 is the expansion ROM), from the resource table.
-    BaseAddress(u8),
-    /// 1 while the guest's interrupts are of this kind.
-    Enabled(InterruptMode),
-    /// A value that does not change.
-    Fixed(Value),
+pub struct Field {
+    /// Which bits.
+    pub mask: u32,
+    /// What they are called.
+    pub name: &'static str,
+    /// How they behave.
+    pub kind: Kind,
 }
 
-/// Where the value of a [`Class::Fixed`] comes from.
+/// How bits behave in hardware, and whether a guest may ever write them there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Value {
-    /// The table: these bits, in the register's position.
-    Constant(u32),
-    /// The configuration space at the time of the claim.
+pub enum Kind {
+    /// The device's own, not to be changed; also reserved bits.
+    ReadOnly,
+    /// What is written is kept.
+    ReadWrite,
+    /// Status that the device sets and software clears by writing 1 (RW1C).
+    WriteOneToClear,
+    /// Writing 1 starts something.
+    Command,
+    /// Never written in hardware for a guest, whatever a policy says.
+    Guarded {
+        /// What the guest finds there unless a policy says otherwise.
+        shown: Shown,
+        /// What a guest could do with it.
+        why: &'static str,
+    },
+}
+
+/// What a guest finds in bits that it must not write in hardware.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// What the device answers.
+    Hardware,
+    /// Zero.
+    Zero,
+    /// What they were at the time of the claim; in a capability list, without the capabilities that are hidden.
     Claimed,
+    /// What the guest last wrote, and these bits before.
+    Kept(u32),
     /// Vendor ID as the host's kernel knows it.
     Vendor,
     /// Device ID as the host's kernel knows it.
@@ -74,6 +72,28 @@ pub enum Value {
     InterruptPin,
     /// The last index of the part of the MSI-X table that a guest is shown.
     MsixTableSize,
+    /// 1 while the guest's interrupts are of this kind.
+    Enabled(InterruptMode),
+    /// The power state that the guest last entered.
+    PowerState,
+    /// The BAR of that number (6 is the expansion ROM), from the resource table.
+    BaseAddress(u8),
+    /// Zero; a guest that writes 1 has the daemon reset the function.
+    FunctionReset,
+}
+
+impl Shown {
+    /// Whether a policy may say how the bits are read.
+    #[must_use]
+    pub const fn can_be_read_otherwise(self) -> bool {
+        matches!(self, Self::Hardware | Self::Zero | Self::Claimed | Self::Kept(_))
+    }
+
+    /// Whether a policy may say what becomes of writes, short of passing them.
+    #[must_use]
+    pub const fn can_be_written_otherwise(self) -> bool {
+        self.can_be_read_otherwise() || matches!(self, Self::Enabled(_) | Self::PowerState | Self::FunctionReset)
+    }
 }
 
 /// The kind of interrupts that a guest has enabled through the daemon.
@@ -91,8 +111,52 @@ pub enum InterruptMode {
 /// Every bit of a register, whatever its width.
 pub(crate) const ALL: u32 = u32::MAX;
 
+impl Register {
+    pub(crate) const fn new(
+        name: &'static str,
+        offset: u16,
+        width: Width,
+        fields: &'static [Field],
+        spec: &'static str,
+    ) -> Self {
+        Self { name, offset, width, fields, spec }
+    }
+
+    /// Whether a part of it must be where it is for the filter to hold.
+    pub(crate) fn is_essential(&self) -> bool {
+        self.fields.iter().any(|field| matches!(field.kind, Kind::Guarded { .. } | Kind::Command))
+    }
+
+    /// The fields that have bits of `mask`.
+    pub fn fields_in(&self, mask: u32) -> impl Iterator<Item = &'static Field> {
+        self.fields.iter().filter(move |field| field.mask & mask != 0)
+    }
+}
+
+impl Field {
+    pub(crate) const fn read_only(mask: u32, name: &'static str) -> Self {
+        Self { mask, name, kind: Kind::ReadOnly }
+    }
+
+    pub(crate) const fn read_write(mask: u32, name: &'static str) -> Self {
+        Self { mask, name, kind: Kind::ReadWrite }
+    }
+
+    pub(crate) const fn write_one_to_clear(mask: u32, name: &'static str) -> Self {
+        Self { mask, name, kind: Kind::WriteOneToClear }
+    }
+
+    pub(crate) const fn command(mask: u32, name: &'static str) -> Self {
+        Self { mask, name, kind: Kind::Command }
+    }
+
+    pub(crate) const fn guarded(mask: u32, name: &'static str, shown: Shown, why: &'static str) -> Self {
+        Self { mask, name, kind: Kind::Guarded { shown, why } }
+    }
+}
+
 /// Stops the compiler at a table that is not exact: registers in order, without gap or overlap, up to `length` bytes;
-/// every bit of each in exactly one class; constants inside their mask.
+/// every bit of each in exactly one field; constants inside their mask.
 #[expect(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "only run by the compiler, which stops")]
 pub(crate) const fn check(table: &[Register], length: u16) {
     let mut end = 0;
@@ -101,8 +165,8 @@ pub(crate) const fn check(table: &[Register], length: u16) {
         let register = &table[i];
         assert!(register.offset == end, "a register does not start where the one before it ends");
         assert!(register.offset % register.width.bytes() == 0, "a register is not aligned to its width");
-        assert!(!register.why.is_empty() && !register.spec.is_empty(), "a register has no reason or no source");
-        check_bits(register);
+        assert!(!register.name.is_empty() && !register.spec.is_empty(), "a register has no name or no source");
+        check_fields(register);
         end += register.width.bytes();
         i += 1;
     }
@@ -110,22 +174,24 @@ pub(crate) const fn check(table: &[Register], length: u16) {
 }
 
 #[expect(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "only run by the compiler, which stops")]
-const fn check_bits(register: &Register) {
+const fn check_fields(register: &Register) {
     let width = register.width.mask();
     let mut seen = 0;
     let mut i = 0;
-    while i < register.bits.len() {
-        let (mask, class) = register.bits[i];
+    while i < register.fields.len() {
+        let Field { mask, kind, .. } = register.fields[i];
         assert!(mask == ALL || mask & !width == 0, "a mask is wider than its register");
-        assert!(seen & mask & width == 0, "a bit has two classes");
-        if let Class::Shadow(value) | Class::Fixed(Value::Constant(value)) = class {
-            assert!(value & !(mask & width) == 0, "a value has bits outside of its mask");
-        }
-        if let Class::BaseAddress(_) = class {
-            assert!(mask == ALL && width == ALL, "a base address is a whole dword");
+        assert!(seen & mask & width == 0, "a bit is in two fields");
+        if let Kind::Guarded { shown, .. } = kind {
+            if let Shown::Kept(value) = shown {
+                assert!(value & !(mask & width) == 0, "a value has bits outside of its mask");
+            }
+            if let Shown::BaseAddress(_) = shown {
+                assert!(mask == ALL && width == ALL, "a base address is a whole dword");
+            }
         }
         seen |= mask & width;
         i += 1;
     }
-    assert!(seen == width, "a bit has no class");
+    assert!(seen == width, "a bit is in no field");
 }

@@ -2,8 +2,8 @@ use std::fmt;
 
 use crate::access::{Access, ConfigSize, Width};
 use crate::bar::BaseAddresses;
-use crate::register::{InterruptMode, Register};
-use crate::write::{AccessDenied, Effect, HardwareWrite, PowerState, Verdict, Write};
+use crate::register::InterruptMode;
+use crate::write::{AccessDenied, Effect, HardwareWrite, Verdict, Write};
 
 /// How a read is answered: `(hardware value & hardware) | emulated`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,12 +27,12 @@ impl Read {
 pub(crate) enum Behaviour {
     #[default]
     None,
-    /// Tells of changes of the bit `mask`.
-    BusMaster { mask: u32 },
     /// Lets through only the states of `supported` (bit n is state n) that can be entered from the present one.
     PowerState { mask: u32, supported: u8 },
     /// The base address register of that number.
     BaseAddress(u8),
+    /// Tells when the guest writes 1.
+    FunctionReset { mask: u32 },
 }
 
 /// Four bytes of configuration space, compiled: bits by what is done with them.
@@ -48,28 +48,61 @@ pub(crate) struct Dword {
     pub(crate) store: u32,
     /// Passed to the device when written.
     pub(crate) pass: u32,
-    /// Of `pass`: written 0 when the guest's access does not cover them.
+    /// Written 0 when the register is written and the guest's access does not pass them: writing back a 1 would act.
     pub(crate) clear: u32,
-    /// Of `pass`: a write of 1 is refused.
-    pub(crate) deny: u32,
+    /// Only a 1 acts.
+    pub(crate) ones: u32,
+    /// Of `ones`: whatever they read.
+    pub(crate) command: u32,
+    /// A read is refused.
+    pub(crate) deny_read: u32,
+    /// A write of 1 is refused.
+    pub(crate) deny_ones: u32,
+    /// A write of something else than `shadow` is refused.
+    pub(crate) deny_change: u32,
+    /// A write is refused.
+    pub(crate) deny_any: u32,
+    /// Not missed by a guest when discarded.
+    pub(crate) quiet: u32,
+    /// What the guest last read from the device.
+    pub(crate) seen: u32,
     /// For each byte, the bytes of the register it belongs to, as a mask of four.
     pub(crate) registers: [u8; 4],
     pub(crate) behaviour: Behaviour,
 }
 
 impl Dword {
-    /// Reads the device and discards writes.
-    pub(crate) const READ_THROUGH: Self = Self {
-        hardware: u32::MAX,
+    /// Reads zero and discards writes.
+    pub(crate) const NOTHING: Self = Self {
+        hardware: 0,
         shadow: 0,
         reset: 0,
         store: 0,
         pass: 0,
         clear: 0,
-        deny: 0,
+        ones: 0,
+        command: 0,
+        deny_read: 0,
+        deny_ones: 0,
+        deny_change: 0,
+        deny_any: 0,
+        quiet: 0,
+        seen: 0,
         registers: [1, 2, 4, 8],
         behaviour: Behaviour::None,
     };
+
+    /// The bits of a write of `value` that are refused with the whole of it.
+    const fn denied(&self, covered: u32, value: u32) -> u32 {
+        covered & (self.deny_any | self.deny_change & (value ^ self.shadow) | self.deny_ones & value)
+    }
+
+    /// The bits that a guest wanted to change with `value`, going by what it last read, and that are discarded.
+    const fn missed(&self, covered: u32, value: u32) -> u32 {
+        let believed = self.seen & self.hardware | self.shadow & !self.hardware;
+        let changes = (value ^ believed) & !self.ones | value & self.ones & (believed | self.command);
+        covered & changes & !(self.pass | self.store | self.quiet)
+    }
 
     /// What the device gets of a write of `value` to the bits `covered`.
     fn hardware_write(&self, dword_index: usize, covered: u32, value: u32) -> Option<HardwareWrite> {
@@ -95,7 +128,7 @@ impl Dword {
             access,
             value: in_access(value & mask),
             mask: in_access(mask),
-            clear: in_access(self.clear & !covered),
+            clear: in_access(self.clear & !mask),
         })
     }
 }
@@ -108,10 +141,11 @@ pub struct ConfigView {
     pub(crate) size: ConfigSize,
     pub(crate) dwords: Box<[Dword]>,
     pub(crate) base_addresses: BaseAddresses,
-    /// Where each register of the tables is, in ascending order.
-    pub(crate) registers: Vec<(u16, &'static Register)>,
     /// Bits that show the interrupt mode: index of the dword, mask, mode in which they are one.
     pub(crate) enabled: Vec<(usize, u32, InterruptMode)>,
+    pub(crate) msix_vectors: u16,
+    pub(crate) offers_msi: bool,
+    pub(crate) offers_msix: bool,
 }
 
 impl fmt::Debug for ConfigView {
@@ -127,30 +161,47 @@ impl ConfigView {
         self.size
     }
 
-    /// The register that the first byte of `access` belongs to, if it is one that the tables name.
+    /// Entries of the MSI-X table that the guest is shown; 0 if it is shown none.
     #[must_use]
-    pub fn register(&self, access: Access) -> Option<&'static Register> {
-        let behind = self.registers.partition_point(|(offset, _)| *offset <= access.offset());
-        let (offset, register) = self.registers.get(behind.checked_sub(1)?)?;
-        (access.offset().wrapping_sub(*offset) < register.width.bytes()).then_some(*register)
+    pub fn msix_vectors(&self) -> u16 {
+        if self.offers_msix { self.msix_vectors } else { 0 }
+    }
+
+    /// Whether the policy lets the guest have the MSI of a device that has it.
+    #[must_use]
+    pub fn offers_msi(&self) -> bool {
+        self.offers_msi
     }
 
     /// How to answer a read. Beyond the space (if `access` was made for a larger one): all ones.
-    #[must_use]
-    pub fn read(&self, access: Access) -> Read {
+    ///
+    /// # Errors
+    /// [`AccessDenied`] if the policy refuses to tell.
+    pub fn read(&self, access: Access) -> Result<Read, AccessDenied> {
         let mask = access.width().mask();
         let Some(dword) = self.dwords.get(access.dword_index()) else {
-            return Read { hardware: 0, emulated: mask };
+            return Ok(Read { hardware: 0, emulated: mask });
         };
         let in_access = |bits: u32| bits >> access.shift() & mask;
-        Read { hardware: in_access(dword.hardware), emulated: in_access(dword.shadow & !dword.hardware) }
+        match in_access(dword.deny_read) {
+            0 => Ok(Read { hardware: in_access(dword.hardware), emulated: in_access(dword.shadow & !dword.hardware) }),
+            bits => Err(AccessDenied { access, value: 0, bits }),
+        }
+    }
+
+    /// Remembers that the guest was told `hardware` by the device, so that it is known what a later write changes.
+    pub fn told(&mut self, access: Access, hardware: u32) {
+        if let Some(dword) = self.dwords.get_mut(access.dword_index()) {
+            let covered = access.width().mask() << access.shift();
+            dword.seen = dword.seen & !covered | hardware << access.shift() & covered;
+        }
     }
 
     /// Takes a write: changes the shadow state and tells what else is to be done. Bits of `value` above the access's
     /// width are ignored. Beyond the space (if `access` was made for a larger one) it is discarded.
     ///
     /// # Errors
-    /// [`AccessDenied`] if the write gives the device a command that a guest must not give; nothing has changed then.
+    /// [`AccessDenied`] if the policy refuses it; nothing has changed then.
     pub fn write(&mut self, access: Access, value: u32) -> Result<Write, AccessDenied> {
         let dword_index = access.dword_index();
         let Some(dword) = self.dwords.get_mut(dword_index) else {
@@ -158,28 +209,23 @@ impl ConfigView {
         };
         let covered = access.width().mask() << access.shift();
         let value_in_dword = value << access.shift() & covered;
-        if value_in_dword & dword.deny != 0 {
-            return Err(AccessDenied { access, value });
+        let denied = dword.denied(covered, value_in_dword);
+        if denied != 0 {
+            return Err(AccessDenied { access, value, bits: denied >> access.shift() });
         }
 
+        let missed = dword.missed(covered, value_in_dword) >> access.shift();
         let before = dword.shadow;
         let mut written = before & !(covered & dword.store) | value_in_dword & dword.store;
         let mut effect = None;
         match dword.behaviour {
             Behaviour::None => {}
-            Behaviour::BusMaster { mask } => {
-                if (before ^ written) & mask != 0 {
-                    effect = Some(Effect::BusMaster(written & mask != 0));
-                }
-            }
             Behaviour::PowerState { mask, supported } => {
                 let state = |shadow: u32| (shadow & mask) >> mask.trailing_zeros();
                 let (from, to) = (state(before), state(written));
                 // Anything to D0, and deeper; an unsupported state completes without an effect (PM 3.2.4).
                 if to != 0 && (to < from || supported >> to & 1 == 0) {
                     written = written & !mask | before & mask;
-                } else if to != from {
-                    effect = Some(Effect::PowerState(PowerState::from_bits(to)));
                 }
             }
             Behaviour::BaseAddress(index) => {
@@ -191,16 +237,23 @@ impl ConfigView {
                     };
                 }
             }
+            Behaviour::FunctionReset { mask } => {
+                if value_in_dword & mask != 0 {
+                    effect = Some(Effect::FunctionReset);
+                }
+            }
         }
         dword.shadow = written;
 
         let hardware = dword.hardware_write(dword_index, covered, value_in_dword);
         let verdict = match hardware {
             Some(_) => Verdict::Pass,
-            None if covered & dword.store != 0 => Verdict::Emulate,
+            None if covered & dword.store != 0 || effect.is_some() => Verdict::Emulate,
             None => Verdict::Discard,
         };
-        Ok(Write { verdict, hardware, effect })
+        let passed = covered & dword.pass & !dword.ones;
+        dword.seen = dword.seen & !passed | value_in_dword & passed;
+        Ok(Write { verdict, hardware, effect, missed })
     }
 
     /// Shows the guest which interrupts it has: the enable bits of MSI and MSI-X. Interrupt Disable in the command
@@ -213,7 +266,7 @@ impl ConfigView {
         }
     }
 
-    /// Back to what a new guest finds.
+    /// Back to what a new guest finds, and a guest after a reset of the function.
     pub fn reset(&mut self) {
         for dword in &mut self.dwords {
             dword.shadow = dword.reset;

@@ -42,37 +42,11 @@ impl HardwareWrite {
     }
 }
 
-/// A power state of PCI Power Management.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum PowerState {
-    /// On.
-    D0,
-    /// Light sleep.
-    D1,
-    /// Deeper sleep.
-    D2,
-    /// Off but for configuration space.
-    D3Hot,
-}
-
-impl PowerState {
-    pub(crate) const fn from_bits(bits: u32) -> Self {
-        match bits & 3 {
-            0 => Self::D0,
-            1 => Self::D1,
-            2 => Self::D2,
-            _ => Self::D3Hot,
-        }
-    }
-}
-
-/// What a write means to others than the device. It holds once the write has been carried out.
+/// What a write asks of the daemon, once it has been carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// The guest has switched the device's DMA on or off.
-    BusMaster(bool),
-    /// The guest believes the device to be in another power state. The hardware stays in D0.
-    PowerState(PowerState),
+    /// The function is to be reset (PCIe 6.6.2), and to be given back to the guest with its addresses and interrupts.
+    FunctionReset,
 }
 
 /// What is to be done for a write.
@@ -82,20 +56,24 @@ pub struct Write {
     pub verdict: Verdict,
     /// What the device must get.
     pub hardware: Option<HardwareWrite>,
-    /// What others must know.
+    /// What else is to be done.
     pub effect: Option<Effect>,
+    /// Bits of the access that the guest wanted to change, going by what it last read there, and that were discarded.
+    pub missed: u32,
 }
 
 impl Write {
-    pub(crate) const DISCARDED: Self = Self { verdict: Verdict::Discard, hardware: None, effect: None };
+    pub(crate) const DISCARDED: Self = Self { verdict: Verdict::Discard, hardware: None, effect: None, missed: 0 };
 }
 
-/// A write that is refused, nothing of it having been done. On the wire: `XEN_PCI_ERR_access_denied`.
+/// An access that is refused, nothing of it having been done. On the wire: `XEN_PCI_ERR_access_denied`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a guest must not write {value:#x} at {access}")]
+#[error("the policy denies bits {bits:#x} of the access at {access}")]
 pub struct AccessDenied {
     /// Where.
     pub access: Access,
-    /// What.
+    /// What was to be written.
     pub value: u32,
+    /// The bits of the access that are refused.
+    pub bits: u32,
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use pcifront_shim::abi::ErrorCode;
 use xenpcid_address::{DomainId, Sbdf};
 use xenpcid_host::{Host, HostError};
-use xenpcid_policy::{Access, ConfigView, HardwareWrite, Resource, Snapshot, VirtualAddress};
+use xenpcid_policy::{Access, ConfigView, HardwareWrite, Resource, Snapshot, Terms, VirtualAddress};
 
 use crate::claim::{ClaimError, Claimed, FRAME, Failures};
 use crate::interrupts::Interrupts;
@@ -34,11 +34,13 @@ impl Assigned {
         address: VirtualAddress,
         lines: &mut BTreeSet<u8>,
     ) -> Result<Self, (Box<Claimed>, ClaimError)> {
-        let view = match ConfigView::compile(claimed.snapshot()) {
+        let policy = crate::interim::policy();
+        let terms = Terms { policy: &policy, name: None, vectors: u16::MAX };
+        let view = match ConfigView::compile(claimed.snapshot(), &terms) {
             Ok(view) => view,
             Err(reason) => {
                 let function = claimed.function();
-                return Err((claimed, ClaimError::Unsupported { function, reason }));
+                return Err((claimed, ClaimError::Policy { function, reason }));
             }
         };
         let mut ledger = Ledger::default();
@@ -104,7 +106,7 @@ impl Assigned {
     /// The protocol's error code.
     pub fn read(&self, offset: i32, size: i32) -> Result<u32, ErrorCode> {
         let access = Access::new(offset, size, self.view.size()).map_err(|_| ErrorCode::INVALID_OFFSET)?;
-        let read = self.view.read(access);
+        let read = self.view.read(access).map_err(|_| ErrorCode::ACCESS_DENIED)?;
         let hardware = if read.hardware == 0 { 0 } else { self.hardware(self.claimed.config().read(access))? };
         Ok(read.value(hardware))
     }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use xenpcid_address::{DomainId, Sbdf};
 use xenpcid_config::{Device, ResetRequirement};
 use xenpcid_host::{ConfigSpace, FunctionDescription, Host, HostError};
-use xenpcid_policy::{Access, Capabilities, Resource, Snapshot, Unsupported};
+use xenpcid_policy::{Access, Capabilities, CompileError, ConfigView, Resource, Snapshot, Terms, Unsupported};
 
 use crate::ledger::{Ledger, Step};
 
@@ -57,6 +57,14 @@ pub enum ClaimError {
         function: Sbdf,
         /// What is wrong with it.
         reason: Unsupported,
+    },
+    /// The device and its policy do not go together.
+    #[error("{function} cannot be given to a guest: {reason}")]
+    Policy {
+        /// The device.
+        function: Sbdf,
+        /// Why not.
+        reason: CompileError,
     },
     /// The host has no way to reset the device.
     #[error(
@@ -180,7 +188,9 @@ impl Claimed {
         let snapshot = take_snapshot(&description, config.as_ref())?;
         let unsupported = |reason| ClaimError::Unsupported { function, reason };
         let capabilities = snapshot.capabilities().map_err(unsupported)?;
-        xenpcid_policy::ConfigView::compile(&snapshot).map_err(unsupported)?;
+        let policy = crate::interim::policy();
+        ConfigView::compile(&snapshot, &Terms { policy: &policy, name: None, vectors: u16::MAX })
+            .map_err(|reason| ClaimError::Policy { function, reason })?;
         if capabilities.msix.is_some() {
             // A virtual function decodes by a bit of its physical function's; its own is always 0.
             if !snapshot.is_virtual_function && snapshot.word(Access::COMMAND.offset()) & COMMAND_MEMORY == 0 {

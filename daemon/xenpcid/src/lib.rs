@@ -19,6 +19,7 @@ pub mod assignment;
 pub mod bus;
 pub mod claim;
 pub mod demo;
+pub mod interim;
 pub mod interrupts;
 pub mod ledger;
 mod rate_limit;

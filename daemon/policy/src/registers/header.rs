@@ -1,209 +1,128 @@
 use crate::access::Width;
-use crate::register::{ALL, Class, Register, Value, check};
+use crate::register::{ALL, Field, Register, Shown, check};
 
-const READ_ONLY: &[(u32, Class)] = &[(ALL, Class::HardwareReadOnly)];
+const DECODE: &str = "a device that stops decoding while its guest has the memory mapped answers with errors that can \
+                      stop the host (XSA-120)";
+const LINE: &str = "the interrupt line may be shared with other devices, whose interrupts would not arrive (XSA-120)";
+const ADDRESS: &str = "addresses stay where the host put them, since the hypervisor's permissions and other devices \
+                       stand on them; only the size can be asked for, with a dword of ones";
+const SELF_TEST: &str = "a self test takes the device off the bus while its memory is mapped (XSA-120)";
+const IDENTITY: &str = "as the host's kernel knows it: a virtual function's own register reads ffff";
+const PIRQ: &str = "the pirq that the guest binds for INTx";
+const PIN: &str = "no pin where there is no pirq, so that the guest does not wait for interrupts that cannot come";
+pub(super) const CHAIN: &str =
+    "the list is as it was at the claim, so that a device cannot change it behind its filter (XSA-337)";
 
-const IDENTITY: &str = "the device's own; nothing to write";
-const RESERVED: &str = "reserved: left as the device has it";
-const BAR: &str = "addresses stay where the host put them, since the hypervisor's permissions and other devices \
-                   stand on them; only the size can be asked for, with a dword of ones";
+const READ_ONLY: &[Field] = &[Field::read_only(ALL, "")];
 
 /// The header of type 0: 64 bytes (PCI 6.1).
 pub const HEADER: &[Register] = &[
-    Register {
-        name: "vendor_id",
-        offset: 0x00,
-        width: Width::Word,
-        bits: &[(ALL, Class::Fixed(Value::Vendor))],
-        why: "as the host's kernel knows it: a virtual function's own register reads ffff",
-        spec: "PCI 6.2.1; SR-IOV 3.4.1.1",
-    },
-    Register {
-        name: "device_id",
-        offset: 0x02,
-        width: Width::Word,
-        bits: &[(ALL, Class::Fixed(Value::Device))],
-        why: "as the host's kernel knows it: a virtual function's own register reads ffff",
-        spec: "PCI 6.2.1; SR-IOV 3.4.1.2",
-    },
-    Register {
-        name: "command",
-        offset: 0x04,
-        width: Width::Word,
-        bits: &[
-            // I/O Space, Memory Space
-            (0x0003, Class::Shadow(0)),
-            (0x0004, Class::BusMaster),
-            // Special Cycles
-            (0x0008, Class::HardwareReadOnly),
-            // Memory Write and Invalidate
-            (0x0010, Class::HardwareReadWrite),
-            // VGA Palette Snoop
-            (0x0020, Class::HardwareReadOnly),
-            // Parity Error Response
-            (0x0040, Class::Shadow(0)),
-            // IDSEL Stepping
-            (0x0080, Class::HardwareReadOnly),
-            // SERR# Enable
-            (0x0100, Class::Shadow(0)),
-            // Fast Back-to-Back Enable
-            (0x0200, Class::HardwareReadOnly),
-            // Interrupt Disable
-            (0x0400, Class::Shadow(0)),
-            (0xf800, Class::Fixed(Value::Constant(0))),
+    Register::new(
+        "vendor_id",
+        0x00,
+        Width::Word,
+        &[Field::guarded(ALL, "", Shown::Vendor, IDENTITY)],
+        "PCI 6.2.1; SR-IOV 3.4.1.1",
+    ),
+    Register::new(
+        "device_id",
+        0x02,
+        Width::Word,
+        &[Field::guarded(ALL, "", Shown::Device, IDENTITY)],
+        "PCI 6.2.1; SR-IOV 3.4.1.2",
+    ),
+    Register::new(
+        "command",
+        0x04,
+        Width::Word,
+        &[
+            Field::guarded(0x0003, "I/O Space, Memory Space", Shown::Kept(0), DECODE),
+            Field::read_write(0x0004, "Bus Master"),
+            Field::read_write(0x0008, "Special Cycles"),
+            Field::read_write(0x0010, "Memory Write and Invalidate"),
+            Field::read_write(0x0020, "VGA Palette Snoop"),
+            Field::read_write(0x0040, "Parity Error Response"),
+            Field::read_write(0x0080, "IDSEL Stepping"),
+            Field::read_write(0x0100, "SERR# Enable"),
+            Field::read_write(0x0200, "Fast Back-to-Back Enable"),
+            Field::guarded(0x0400, "Interrupt Disable", Shown::Kept(0), LINE),
+            Field::read_only(0xf800, "reserved"),
         ],
-        why: "a device that stops decoding while its guest has the memory mapped answers with errors that can stop \
-              the host (XSA-120), so decode stays on and the guest's bits are only remembered; error reporting and \
-              interrupt routing are the host's; DMA and write-invalidate are the guest's own",
-        spec: "PCI 6.2.2",
-    },
-    Register {
-        name: "status",
-        offset: 0x06,
-        width: Width::Word,
-        bits: &[
-            // Capabilities List: agrees with the list, which is as it was at the claim.
-            (0x0010, Class::Fixed(Value::Claimed)),
-            (0xffef, Class::HardwareReadOnly),
+        "PCI 6.2.2",
+    ),
+    Register::new(
+        "status",
+        0x06,
+        Width::Word,
+        &[
+            Field::read_only(0x06ef, "capabilities of the bus interface"),
+            Field::guarded(0x0010, "Capabilities List", Shown::Claimed, CHAIN),
+            Field::write_one_to_clear(0xf900, "errors"),
         ],
-        why: "error bits are the host's to clear, which looks for them",
-        spec: "PCI 6.2.3",
-    },
-    Register {
-        name: "revision_id",
-        offset: 0x08,
-        width: Width::Byte,
-        bits: READ_ONLY,
-        why: IDENTITY,
-        spec: "PCI 6.2.1",
-    },
-    Register {
-        name: "programming_interface",
-        offset: 0x09,
-        width: Width::Byte,
-        bits: READ_ONLY,
-        why: IDENTITY,
-        spec: "PCI 6.2.1",
-    },
-    Register { name: "class", offset: 0x0a, width: Width::Word, bits: READ_ONLY, why: IDENTITY, spec: "PCI 6.2.1" },
-    Register {
-        name: "cache_line_size",
-        offset: 0x0c,
-        width: Width::Byte,
-        bits: &[(ALL, Class::HardwareReadWrite)],
-        why: "belongs to memory write and invalidate, which the guest may switch",
-        spec: "PCI 6.2.4",
-    },
-    Register {
-        name: "latency_timer",
-        offset: 0x0d,
-        width: Width::Byte,
-        bits: READ_ONLY,
-        why: "how long a device may hold the bus concerns its neighbours, which may be others'",
-        spec: "PCI 6.2.4",
-    },
-    Register {
-        name: "header_type",
-        offset: 0x0e,
-        width: Width::Byte,
-        bits: READ_ONLY,
-        why: IDENTITY,
-        spec: "PCI 6.2.1",
-    },
-    Register {
-        name: "bist",
-        offset: 0x0f,
-        width: Width::Byte,
-        bits: READ_ONLY,
-        why: "a self test may take the device off the bus for two seconds while its memory is mapped, and no driver \
-              needs one",
-        spec: "PCI 6.2.4",
-    },
-    bar("bar0", 0x10, &[(ALL, Class::BaseAddress(0))]),
-    bar("bar1", 0x14, &[(ALL, Class::BaseAddress(1))]),
-    bar("bar2", 0x18, &[(ALL, Class::BaseAddress(2))]),
-    bar("bar3", 0x1c, &[(ALL, Class::BaseAddress(3))]),
-    bar("bar4", 0x20, &[(ALL, Class::BaseAddress(4))]),
-    bar("bar5", 0x24, &[(ALL, Class::BaseAddress(5))]),
-    Register {
-        name: "cardbus_cis",
-        offset: 0x28,
-        width: Width::Dword,
-        bits: READ_ONLY,
-        why: IDENTITY,
-        spec: "PCI 6.2.5",
-    },
-    Register {
-        name: "subsystem_vendor_id",
-        offset: 0x2c,
-        width: Width::Word,
-        bits: READ_ONLY,
-        why: IDENTITY,
-        spec: "PCI 6.2.4",
-    },
-    Register {
-        name: "subsystem_id",
-        offset: 0x2e,
-        width: Width::Word,
-        bits: READ_ONLY,
-        why: IDENTITY,
-        spec: "PCI 6.2.4",
-    },
-    Register {
-        name: "expansion_rom",
-        offset: 0x30,
-        width: Width::Dword,
-        bits: &[(ALL, Class::BaseAddress(6))],
-        why: "as the BARs; the enable bit is only remembered",
-        spec: "PCI 6.2.5.2",
-    },
-    Register {
-        name: "capabilities_pointer",
-        offset: 0x34,
-        width: Width::Byte,
-        bits: &[(ALL, Class::Fixed(Value::Claimed))],
-        why: "the list is as it was at the claim, so that a device cannot change it behind its filter",
-        spec: "PCI 6.7",
-    },
-    Register { name: "reserved", offset: 0x35, width: Width::Byte, bits: READ_ONLY, why: RESERVED, spec: "PCI 6.1" },
-    Register { name: "reserved", offset: 0x36, width: Width::Word, bits: READ_ONLY, why: RESERVED, spec: "PCI 6.1" },
-    Register { name: "reserved", offset: 0x38, width: Width::Dword, bits: READ_ONLY, why: RESERVED, spec: "PCI 6.1" },
-    Register {
-        name: "interrupt_line",
-        offset: 0x3c,
-        width: Width::Byte,
-        bits: &[(ALL, Class::Fixed(Value::InterruptLine))],
-        why: "the pirq that the guest binds for INTx",
-        spec: "PCI 6.2.4",
-    },
-    Register {
-        name: "interrupt_pin",
-        offset: 0x3d,
-        width: Width::Byte,
-        bits: &[(ALL, Class::Fixed(Value::InterruptPin))],
-        why: "no pin where there is no pirq, so that the guest does not wait for interrupts that cannot come",
-        spec: "PCI 6.2.4",
-    },
-    Register {
-        name: "minimum_grant",
-        offset: 0x3e,
-        width: Width::Byte,
-        bits: READ_ONLY,
-        why: IDENTITY,
-        spec: "PCI 6.2.4",
-    },
-    Register {
-        name: "maximum_latency",
-        offset: 0x3f,
-        width: Width::Byte,
-        bits: READ_ONLY,
-        why: IDENTITY,
-        spec: "PCI 6.2.4",
-    },
+        "PCI 6.2.3",
+    ),
+    Register::new("revision_id", 0x08, Width::Byte, READ_ONLY, "PCI 6.2.1"),
+    Register::new("programming_interface", 0x09, Width::Byte, READ_ONLY, "PCI 6.2.1"),
+    Register::new("class", 0x0a, Width::Word, READ_ONLY, "PCI 6.2.1"),
+    Register::new("cache_line_size", 0x0c, Width::Byte, &[Field::read_write(ALL, "")], "PCI 6.2.4"),
+    Register::new("latency_timer", 0x0d, Width::Byte, &[Field::read_write(ALL, "")], "PCI 6.2.4"),
+    Register::new("header_type", 0x0e, Width::Byte, READ_ONLY, "PCI 6.2.1"),
+    Register::new(
+        "bist",
+        0x0f,
+        Width::Byte,
+        &[
+            Field::read_only(0xbf, "capable, completion code"),
+            Field::guarded(0x40, "Start BIST", Shown::Hardware, SELF_TEST),
+        ],
+        "PCI 6.2.4",
+    ),
+    bar("bar0", 0x10, &[Field::guarded(ALL, "", Shown::BaseAddress(0), ADDRESS)]),
+    bar("bar1", 0x14, &[Field::guarded(ALL, "", Shown::BaseAddress(1), ADDRESS)]),
+    bar("bar2", 0x18, &[Field::guarded(ALL, "", Shown::BaseAddress(2), ADDRESS)]),
+    bar("bar3", 0x1c, &[Field::guarded(ALL, "", Shown::BaseAddress(3), ADDRESS)]),
+    bar("bar4", 0x20, &[Field::guarded(ALL, "", Shown::BaseAddress(4), ADDRESS)]),
+    bar("bar5", 0x24, &[Field::guarded(ALL, "", Shown::BaseAddress(5), ADDRESS)]),
+    Register::new("cardbus_cis", 0x28, Width::Dword, READ_ONLY, "PCI 6.2.5"),
+    Register::new("subsystem_vendor_id", 0x2c, Width::Word, READ_ONLY, "PCI 6.2.4"),
+    Register::new("subsystem_id", 0x2e, Width::Word, READ_ONLY, "PCI 6.2.4"),
+    Register::new(
+        "expansion_rom",
+        0x30,
+        Width::Dword,
+        &[Field::guarded(ALL, "", Shown::BaseAddress(6), ADDRESS)],
+        "PCI 6.2.5.2",
+    ),
+    Register::new(
+        "capabilities_pointer",
+        0x34,
+        Width::Byte,
+        &[Field::guarded(ALL, "", Shown::Claimed, CHAIN)],
+        "PCI 6.7",
+    ),
+    Register::new("reserved_35", 0x35, Width::Byte, READ_ONLY, "PCI 6.1"),
+    Register::new("reserved_36", 0x36, Width::Word, READ_ONLY, "PCI 6.1"),
+    Register::new("reserved_38", 0x38, Width::Dword, READ_ONLY, "PCI 6.1"),
+    Register::new(
+        "interrupt_line",
+        0x3c,
+        Width::Byte,
+        &[Field::guarded(ALL, "", Shown::InterruptLine, PIRQ)],
+        "PCI 6.2.4",
+    ),
+    Register::new(
+        "interrupt_pin",
+        0x3d,
+        Width::Byte,
+        &[Field::guarded(ALL, "", Shown::InterruptPin, PIN)],
+        "PCI 6.2.4",
+    ),
+    Register::new("minimum_grant", 0x3e, Width::Byte, READ_ONLY, "PCI 6.2.4"),
+    Register::new("maximum_latency", 0x3f, Width::Byte, READ_ONLY, "PCI 6.2.4"),
 ];
 
-const fn bar(name: &'static str, offset: u16, bits: &'static [(u32, Class)]) -> Register {
-    Register { name, offset, width: Width::Dword, bits, why: BAR, spec: "PCI 6.2.5.1" }
+const fn bar(name: &'static str, offset: u16, fields: &'static [Field]) -> Register {
+    Register::new(name, offset, Width::Dword, fields, "PCI 6.2.5.1")
 }
 
 const _: () = check(HEADER, 64);

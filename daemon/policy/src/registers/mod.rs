@@ -1,12 +1,23 @@
-//! The registers that a guest meets, as data. What is not in these tables reads the hardware and discards writes.
+//! The registers that a guest meets, as data.
 //!
 //! Abbreviations in `spec`: PCI is the PCI Local Bus Specification 3.0, PM the PCI Bus Power Management Interface
-//! Specification 1.2, PCIe the PCI Express Base Specification 5.0.
+//! Specification 1.2, AF ECN its Advanced Capabilities for Conventional PCI, PCIe the PCI Express Base Specification
+//! 5.0, SR-IOV the Single Root I/O Virtualization and Sharing Specification 1.1.
 
 mod capabilities;
+mod extended;
 mod header;
 mod interrupts;
+mod kinds;
 
-pub use capabilities::{CAPABILITY_HEADER, EXTENDED_CAPABILITY_HEADER, POWER_MANAGEMENT, VITAL_PRODUCT_DATA};
+pub use capabilities::{
+    ADVANCED_FEATURES, CAPABILITY_HEADER, EXPRESS, EXPRESS_2, POWER_MANAGEMENT, VENDOR_SPECIFIC, VITAL_PRODUCT_DATA,
+};
+pub use extended::{
+    ACCESS_CONTROL, ADDRESS_TRANSLATION, ADVANCED_ERROR_REPORTING, ALTERNATIVE_ROUTING, EXTENDED_CAPABILITY_HEADER,
+    L1_SUBSTATES, LATENCY_TOLERANCE, PAGE_REQUEST, PORT_CONTAINMENT, PRECISION_TIME, PROCESS_ADDRESS_SPACE,
+    PROCESSING_HINTS, RESIZABLE_BAR, SERIAL_NUMBER, VIRTUALIZATION,
+};
 pub use header::HEADER;
 pub use interrupts::{MSI_32, MSI_32_MASKABLE, MSI_64, MSI_64_MASKABLE, MSIX};
+pub use kinds::{AnyCapabilityId, CAPABILITIES, CapabilityKind, capability, capability_named, named};
