@@ -16,6 +16,7 @@ mod machine;
 mod packages;
 mod process;
 mod progress;
+mod record;
 mod scenarios;
 mod shell;
 mod testbed;
@@ -64,6 +65,11 @@ enum Command {
     },
     /// List the scenarios
     List,
+    /// Record the configuration space of QEMU's devices into tests/devices, with lspci
+    RecordDevices {
+        /// Record only these, by the names of their files without .txt
+        names: Vec<String>,
+    },
     /// Boot the machine and give a shell in its dom0
     Shell {
         #[command(flatten)]
@@ -126,6 +132,7 @@ fn run(command: Command) -> Result<bool> {
         }
         Command::Test { options } => all_tests::run(&options),
         Command::Demo { options } => demo::run(&Testbed::set_up(false)?, &options).map(|()| true),
+        Command::RecordDevices { names } => record::run(&Testbed::set_up(false)?, &names).map(|()| true),
         Command::Shell { options } => shell::run(&Testbed::set_up(false)?, &options).map(|()| true),
     }
 }

@@ -27,6 +27,9 @@ until [ -e /dev/virtio-ports/dom0 ]; do
     [ -e /dev/virtio-ports/dom0 ] || sleep 0.05
 done
 
+# Without Xen this is a Linux like any other.
+[ "$(cat /sys/hypervisor/type 2> /dev/null)" = xen ] || exec xenpcid-testbed-agent serve /dev/virtio-ports/dom0
+
 # Xen's side of dom0, in the order of Debian's /etc/init.d/xen.
 for module in xen-privcmd xen-evtchn xen-gntdev xen-gntalloc xenfs; do modprobe $module || fail "loading $module"; done
 mount -t xenfs xenfs /proc/xen || fail "mounting /proc/xen"

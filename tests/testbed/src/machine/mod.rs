@@ -22,7 +22,7 @@ use crate::process::tail;
 use crate::progress::Progress;
 use crate::testbed::Testbed;
 use devices::{Found, Model};
-use qemu::{DOM0_PORT, Qemu, RunFolder};
+use qemu::{DOM0_PORT, Qemu, RunFolder, System};
 
 pub use channel::{Channel, DEADLINE};
 pub use daemon::{Daemon, Startup};
@@ -55,15 +55,32 @@ impl Machine {
     /// # Errors
     /// [`Error::MachineEnded`] or [`Error::Deadline`]; the end of Xen's log is shown.
     pub fn boot(testbed: &Testbed, is_verbose: bool) -> Result<Self> {
+        let devices = devices::arguments(&testbed.images.disk.display().to_string());
+        Self::boot_with(testbed, System::Xen, &devices, is_verbose)
+    }
+
+    /// Boots dom0's kernel without Xen, with these arguments of QEMU for devices. [`Machine::dom0`] is the channel to it;
+    /// there can be no guests.
+    ///
+    /// # Errors
+    /// As [`Machine::boot`].
+    pub fn boot_linux(testbed: &Testbed, devices: &[String]) -> Result<Self> {
+        Self::boot_with(testbed, System::Linux, devices, false)
+    }
+
+    fn boot_with(testbed: &Testbed, system: System, devices: &[String], is_verbose: bool) -> Result<Self> {
         interrupt::check()?;
-        let step = testbed.progress.step("booting Xen and dom0");
+        let step = testbed.progress.step(match system {
+            System::Xen => "booting Xen and dom0",
+            System::Linux => "booting Linux",
+        });
         let folder = tempfile::Builder::new()
             .prefix("xenpcid-testbed-")
             .tempdir()
             .map_err(Error::io("create", std::env::temp_dir()))?;
         let files = RunFolder(folder.path());
         fs::create_dir(files.share()).map_err(Error::io("create", files.share()))?;
-        let mut qemu = Qemu::start(&testbed.root, &testbed.images, &files)?;
+        let mut qemu = Qemu::start(&testbed.root, &testbed.images, system, devices, &files)?;
         let dom0 = connect(&mut qemu, &files.socket(DOM0_PORT))?;
         let booted = dom0.wait_for_agent(BOOT_DEADLINE);
         let mut machine = Self {
@@ -77,7 +94,7 @@ impl Machine {
             folder,
         };
         if let Err(error) = booted {
-            eprintln!("--- Xen's log ends with\n{}", tail(&machine.xen_log()?, BOOT_LOG_LINES));
+            eprintln!("--- the serial line's log ends with\n{}", tail(&machine.xen_log()?, BOOT_LOG_LINES));
             return Err(machine.explain(error));
         }
         step.done();

@@ -6,7 +6,6 @@ use std::process::{Child, Command, Stdio};
 
 use crate::error::{Error, Result};
 use crate::images::Images;
-use crate::machine::devices;
 use crate::packages::Root;
 use crate::{interrupt, process};
 
@@ -33,6 +32,15 @@ const XEN_OPTIONS: &str = "com1=115200,8n1 console=com1 loglvl=all guest_loglvl=
 
 const DOM0_OPTIONS: &str = "console=hvc0 loglevel=5 log_buf_len=4M";
 
+/// What runs in the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum System {
+    /// Xen with dom0.
+    Xen,
+    /// dom0's kernel and programs alone.
+    Linux,
+}
+
 /// A running QEMU. Killed when this is dropped, when this process is interrupted, and when this process ends in any
 /// other way.
 pub struct Qemu {
@@ -44,7 +52,7 @@ pub struct Qemu {
 pub struct RunFolder<'a>(pub &'a Path);
 
 impl RunFolder<'_> {
-    /// What Xen and dom0's kernel write on the serial line.
+    /// What Xen and the kernel write on the serial line.
     pub fn xen_log(&self) -> PathBuf {
         self.0.join("xen.log")
     }
@@ -66,19 +74,27 @@ pub fn guest_port(number: usize) -> String {
 }
 
 impl Qemu {
-    /// Starts the machine. Must be called on a thread that lives as long as the machine: the kernel kills QEMU when the
+    /// Starts the machine with `devices` beside those that the testbed talks with. Must be called on a thread that lives as long as the machine: the kernel kills QEMU when the
     /// thread that started it ends.
     ///
     /// # Errors
     /// If QEMU cannot be started; not if it ends right away, which the channels notice.
-    pub fn start(root: &Root, images: &Images, folder: &RunFolder<'_>) -> Result<Self> {
+    pub fn start(
+        root: &Root,
+        images: &Images,
+        system: System,
+        devices: &[String],
+        folder: &RunFolder<'_>,
+    ) -> Result<Self> {
         let log = folder.0.join("qemu.log");
         let output = File::create(&log).map_err(Error::io("create", &log))?;
         let errors = output.try_clone().map_err(Error::io("create", &log))?;
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "--"])
             .args(root.command_line("usr/bin/qemu-system-x86_64"))
-            .args(arguments(root, images, folder))
+            .args(arguments(root, folder))
+            .args(system.arguments(images))
+            .args(devices)
             .env("QEMU_MODULE_DIR", root.path("usr/lib/x86_64-linux-gnu/qemu"))
             .stdin(Stdio::null())
             .stdout(output)
@@ -106,13 +122,31 @@ impl Drop for Qemu {
     }
 }
 
-fn arguments(root: &Root, images: &Images, folder: &RunFolder<'_>) -> Vec<String> {
-    let file = |path: &Path| path.display().to_string();
-    // In an option's value a comma is written twice.
-    let value = |path: &Path| file(path).replace(',', ",,");
+impl System {
+    /// What is booted.
+    fn arguments(self, images: &Images) -> [String; 6] {
+        let file = |path: &Path| path.display().to_string();
+        let linux = format!("{DOM0_OPTIONS} {KERNEL_OPTIONS}");
+        let (kernel, append, initrd) = match self {
+            Self::Xen => {
+                let modules = format!("{} {linux},{}", value(&images.kernel), value(&images.dom0));
+                (file(&images.xen), XEN_OPTIONS.to_owned(), modules)
+            }
+            Self::Linux => (file(&images.kernel), format!("{linux} console=ttyS0"), file(&images.dom0)),
+        };
+        ["-kernel".to_owned(), kernel, "-append".to_owned(), append, "-initrd".to_owned(), initrd]
+    }
+}
+
+/// A path in an option's value, where a comma is written twice.
+fn value(path: &Path) -> String {
+    path.display().to_string().replace(',', ",,")
+}
+
+fn arguments(root: &Root, folder: &RunFolder<'_>) -> Vec<String> {
     let mut arguments: Vec<String> = Vec::new();
-    for data in ["usr/share/qemu", "usr/share/seabios"] {
-        arguments.extend(["-L".to_owned(), file(&root.path(data))]);
+    for data in ["usr/share/qemu", "usr/share/seabios", "usr/lib/ipxe/qemu"] {
+        arguments.extend(["-L".to_owned(), root.path(data).display().to_string()]);
     }
     arguments.extend(
         [
@@ -138,12 +172,6 @@ fn arguments(root: &Root, images: &Images, folder: &RunFolder<'_>) -> Vec<String
         .map(str::to_owned),
     );
     arguments.extend([
-        "-kernel".to_owned(),
-        file(&images.xen),
-        "-append".to_owned(),
-        XEN_OPTIONS.to_owned(),
-        "-initrd".to_owned(),
-        format!("{} {DOM0_OPTIONS} {KERNEL_OPTIONS},{}", value(&images.kernel), value(&images.dom0)),
         "-chardev".to_owned(),
         format!(
             "socket,id=com1,path={},server=on,wait=off,logfile={}",
@@ -174,6 +202,5 @@ fn arguments(root: &Root, images: &Images, folder: &RunFolder<'_>) -> Vec<String
             format!("virtserialport,chardev={port},name={port}"),
         ]);
     }
-    arguments.extend(devices::arguments(&file(&images.disk)));
     arguments
 }
