@@ -37,31 +37,35 @@ pub(crate) fn layout(id: AnyCapabilityId, offset: u16, snapshot: &Snapshot) -> &
     }
 }
 
-/// The bytes of each capability of a kind. One whose length is not known goes on to the next capability above it, or to
-/// the end of its space.
-pub(crate) fn extents(id: AnyCapabilityId, capabilities: &Capabilities, snapshot: &Snapshot) -> Vec<Range<u16>> {
-    let (space_end, starts): (u16, Vec<u16>) = match id {
-        AnyCapabilityId::Conventional(_) => {
-            (FIRST_EXTENDED, capabilities.conventional.iter().map(|capability| capability.offset).collect())
-        }
-        AnyCapabilityId::Extended(_) => {
-            (ConfigSize::Express.bytes(), capabilities.extended.iter().map(|capability| capability.offset).collect())
-        }
+/// The bytes of each capability, in the order of the lists. One whose length is not known goes on to the next capability
+/// above it, or to the end of its space.
+pub(crate) fn all_extents(capabilities: &Capabilities, snapshot: &Snapshot) -> Vec<(AnyCapabilityId, Range<u16>)> {
+    let conventional = capabilities.conventional.iter().map(|found| {
+        let id = AnyCapabilityId::Conventional(found.id);
+        let starts = capabilities.conventional.iter().map(|other| other.offset);
+        let next = starts.filter(|start| *start > found.offset).min().unwrap_or(FIRST_EXTENDED);
+        (id, extent(id, found.offset, next, snapshot))
+    });
+    let extended = capabilities.extended.iter().map(|found| {
+        let id = AnyCapabilityId::Extended(found.id);
+        let starts = capabilities.extended.iter().map(|other| other.offset);
+        let next = starts.filter(|start| *start > found.offset).min().unwrap_or(ConfigSize::Express.bytes());
+        (id, extent(id, found.offset, next, snapshot))
+    });
+    conventional.chain(extended).collect()
+}
+
+fn extent(id: AnyCapabilityId, start: u16, next: u16, snapshot: &Snapshot) -> Range<u16> {
+    let layout = layout(id, start, snapshot);
+    let known = layout.last().map_or(0, |last| last.offset.saturating_add(last.width.bytes()));
+    let length = if id == AnyCapabilityId::Conventional(CapabilityId::VENDOR_SPECIFIC) {
+        u16::from(snapshot.byte(start | 2)).max(known)
+    } else if layout.len() > 1 {
+        known
+    } else {
+        u16::MAX
     };
-    let extent = |start: u16| {
-        let next = starts.iter().copied().filter(|other| *other > start).min().unwrap_or(space_end);
-        let layout = layout(id, start, snapshot);
-        let known = layout.last().map_or(0, |last| last.offset.saturating_add(last.width.bytes()));
-        let end = if id == AnyCapabilityId::Conventional(CapabilityId::VENDOR_SPECIFIC) {
-            start.saturating_add(u16::from(snapshot.byte(start | 2)).max(known))
-        } else if layout.len() > 1 {
-            start.saturating_add(known)
-        } else {
-            next
-        };
-        start..end.min(next)
-    };
-    capabilities.starts(id).map(extent).collect()
+    start..start.saturating_add(length).min(next)
 }
 
 /// The space at the time of the claim, without the capabilities that are hidden: the lists lead past them, and their
@@ -82,9 +86,7 @@ pub(crate) fn without(
         .iter()
         .map(|capability| (capability.offset, is_hidden(AnyCapabilityId::Extended(capability.id))))
         .collect();
-    let kinds = capabilities.conventional.iter().map(|capability| AnyCapabilityId::Conventional(capability.id));
-    let kinds = kinds.chain(capabilities.extended.iter().map(|capability| AnyCapabilityId::Extended(capability.id)));
-    for range in kinds.filter(|id| is_hidden(*id)).flat_map(|id| extents(id, capabilities, snapshot)) {
+    for (_, range) in all_extents(capabilities, snapshot).into_iter().filter(|(id, _)| is_hidden(*id)) {
         let (start, length) = (usize::from(range.start), usize::from(range.end.saturating_sub(range.start)));
         config.iter_mut().skip(start).take(length).for_each(|byte| *byte = 0);
     }

@@ -45,7 +45,7 @@ impl Plan {
         let mut dword = Dword::NOTHING;
         for (n, bit) in (0_u32..).zip(bits) {
             let mask = 1_u32.wrapping_shl(n);
-            let Some(treatment) = self.treatments.get(usize::from(bit.treatment)) else { continue };
+            let treatment = self.treatment_of(bit);
             place_bit(&mut dword, mask, bit.field, treatment.read, treatment.write);
         }
         dword.reset = initial & !dword.hardware;

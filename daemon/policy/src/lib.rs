@@ -51,8 +51,10 @@ mod bar;
 mod capability;
 mod chain;
 mod compile;
+mod explain;
 mod plan;
 pub mod policy;
+mod recording;
 mod register;
 pub mod registers;
 mod resource;
@@ -70,8 +72,10 @@ pub use capability::{
     Capabilities, Capability, CapabilityId, ExtendedCapability, ExtendedCapabilityId, MAX_MSIX_VECTORS, MsiCapability,
     MsixCapability,
 };
+pub use explain::{ExplainedBits, ExplainedCapability, ExplainedRegister};
 pub use plan::{CompileError, Plan, Terms, Treatment};
 pub use policy::Policy;
+pub use recording::{Recording, RecordingError};
 pub use register::{Field, InterruptMode, Kind, Register, Shown};
 pub use registers::AnyCapabilityId;
 pub use resource::{ParseResourceError, Resource};

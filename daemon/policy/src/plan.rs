@@ -8,6 +8,7 @@
 //!                                                     explanations (explain.rs) ◄───────────────────────────┘
 //! ```
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::access::{ConfigSize, Width};
@@ -99,6 +100,8 @@ pub struct Treatment {
 pub(crate) struct Placed {
     pub(crate) offset: u16,
     pub(crate) width: Width,
+    /// Its bytes: those of its width, or all of a hidden capability.
+    pub(crate) length: u16,
     pub(crate) capability: Option<AnyCapabilityId>,
     /// `None` for bytes that only a rule names.
     pub(crate) register: Option<&'static Register>,
@@ -119,7 +122,11 @@ pub struct Plan {
     pub(crate) size: ConfigSize,
     pub(crate) base_addresses: BaseAddresses,
     pub(crate) capabilities: Capabilities,
-    pub(crate) is_hidden: Vec<AnyCapabilityId>,
+    /// The capabilities and their bytes, in the order of the lists.
+    pub(crate) extents: Vec<(AnyCapabilityId, Range<u16>)>,
+    /// Kinds of capabilities that the policy hides.
+    pub(crate) hidden: Vec<(AnyCapabilityId, Treatment)>,
+    pub(crate) otherwise: Treatment,
     pub(crate) vectors: u16,
     /// In ascending order of offset.
     pub(crate) registers: Vec<Placed>,
@@ -162,7 +169,8 @@ impl Plan {
         let mut plan = Self {
             size,
             base_addresses: BaseAddress::from_resources(&snapshot.resources)?,
-            is_hidden: hidden.iter().map(|(capability, _)| *capability).collect(),
+            extents: chain::all_extents(&capabilities, snapshot),
+            otherwise: otherwise(policy),
             vectors,
             registers: Vec::new(),
             treatments: vec![otherwise(policy)],
@@ -170,12 +178,13 @@ impl Plan {
             initial: chain::without(snapshot, &capabilities, |id| hidden.iter().any(|(hidden, _)| *hidden == id)),
             claimed: snapshot.config.clone(),
             capabilities,
+            hidden,
         };
         plan.place_registers(snapshot)?;
         for layer in &policy.layers {
             plan.apply_rules(layer, &device, snapshot)?;
         }
-        plan.hide(snapshot, &hidden);
+        plan.hide();
         plan.registers.sort_by_key(|placed| placed.offset);
         Ok(plan)
     }
@@ -183,7 +192,7 @@ impl Plan {
     /// Whether the guest finds this kind of capability, if the device has it.
     #[must_use]
     pub fn shows(&self, capability: AnyCapabilityId) -> bool {
-        !self.is_hidden.contains(&capability)
+        !self.hidden.iter().any(|(hidden, _)| *hidden == capability)
     }
 
     fn place_registers(&mut self, snapshot: &Snapshot) -> Result<(), Unsupported> {
@@ -236,7 +245,13 @@ impl Plan {
         register: &'static Register,
         snapshot: &Snapshot,
     ) {
-        self.registers.push(Placed { offset, width: register.width, capability, register: Some(register) });
+        self.registers.push(Placed {
+            offset,
+            width: register.width,
+            length: register.width.bytes(),
+            capability,
+            register: Some(register),
+        });
         for field in register.fields {
             let mask = field.mask & register.width.mask();
             let treatment = match field.kind {
@@ -303,7 +318,7 @@ impl Plan {
             && !self.registers.iter().any(|placed| placed.offset == offset)
         {
             let capability = rule.place.capability();
-            self.registers.push(Placed { offset, width, capability, register: None });
+            self.registers.push(Placed { offset, width, length: width.bytes(), capability, register: None });
         }
         self.set_rule_value(rule, offset, snapshot);
         self.set_bits(offset, rule.mask, |bit| bit.treatment = treatment);
@@ -330,18 +345,23 @@ impl Plan {
     }
 
     /// Takes hidden capabilities out of everything but the list, which does not lead to them.
-    fn hide(&mut self, snapshot: &Snapshot, hidden: &[(AnyCapabilityId, Treatment)]) {
-        for (capability, treatment) in hidden {
-            for range in chain::extents(*capability, &self.capabilities, snapshot) {
-                let index = self.treatment(treatment.clone());
+    fn hide(&mut self) {
+        for (capability, treatment) in self.hidden.clone() {
+            let index = self.treatment(treatment);
+            for (_, range) in self.extents.clone().into_iter().filter(|(id, _)| *id == capability) {
                 self.registers.retain(|placed| !range.contains(&placed.offset));
                 let first = usize::from(range.start) << 3;
                 let end = usize::from(range.end) << 3;
                 for bit in self.bits.iter_mut().take(end).skip(first) {
                     *bit = Bit { field: None, treatment: index };
                 }
-                let (start, width) = (range.start, Width::Dword);
-                self.registers.push(Placed { offset: start, width, capability: Some(*capability), register: None });
+                self.registers.push(Placed {
+                    offset: range.start,
+                    width: Width::Dword,
+                    length: range.end.saturating_sub(range.start),
+                    capability: Some(capability),
+                    register: None,
+                });
             }
         }
     }
@@ -367,6 +387,10 @@ impl Plan {
                 }
             }
         }
+    }
+
+    pub(crate) fn treatment_of(&self, bit: &Bit) -> &Treatment {
+        self.treatments.get(usize::from(bit.treatment)).unwrap_or(&self.otherwise)
     }
 
     fn treatment(&mut self, treatment: Treatment) -> u16 {

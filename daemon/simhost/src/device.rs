@@ -1,18 +1,15 @@
 //! Devices of the simulated host.
 
 mod bits;
-mod dump;
 mod models;
 mod registers;
 
 use std::fmt;
 
 use xenpcid_address::Sbdf;
-use xenpcid_policy::Resource;
+use xenpcid_policy::{Recording, RecordingError, Resource};
 
 pub(crate) use bits::{ID_EXPRESS, ID_MSI, ID_MSIX, conventional};
-use dump::Dump;
-pub use dump::DumpError;
 pub(crate) use registers::Registers;
 
 /// The 82574L NIC of QEMU as a PV dom0 showed it: 4096 configuration bytes and sysfs' `resource`.
@@ -40,20 +37,20 @@ impl SimDevice {
     /// It has the reset methods that its capabilities promise, and no driver and no INTx line until they are given.
     ///
     /// # Errors
-    /// See [`DumpError`].
-    pub fn from_recording(function: Sbdf, text: &str) -> Result<Self, DumpError> {
-        let dump = Dump::recorded(text)?;
-        Ok(Self::new(function, dump.config, dump.resources))
+    /// See [`RecordingError`].
+    pub fn from_recording(function: Sbdf, text: &str) -> Result<Self, RecordingError> {
+        let recording = Recording::rows(text)?;
+        Ok(Self::new(function, recording.config, recording.resources))
     }
 
     /// A device from the output of `lspci -vv -xxxx -s SBDF`, as root; otherwise as [`SimDevice::from_recording`].
     ///
     /// # Errors
-    /// See [`DumpError`].
-    pub fn from_lspci(text: &str) -> Result<Self, DumpError> {
-        let dump = Dump::lspci(text)?;
-        let function = dump.function.ok_or(DumpError::NoAddress)?;
-        Ok(Self::new(function, dump.config, dump.resources))
+    /// See [`RecordingError`].
+    pub fn from_lspci(text: &str) -> Result<Self, RecordingError> {
+        let recording = Recording::lspci(text)?;
+        let function = recording.function.ok_or(RecordingError::NoAddress)?;
+        Ok(Self::new(function, recording.config, recording.resources))
     }
 
     fn new(function: Sbdf, config: Vec<u8>, resources: [Resource; 7]) -> Self {

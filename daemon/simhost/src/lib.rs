@@ -48,7 +48,7 @@ mod toolstack;
 mod traffic;
 mod world;
 
-pub use device::{DumpError, SimDevice};
+pub use device::SimDevice;
 pub use domain::DomainOptions;
 pub use events::GuestRing;
 pub use guest::{DriverInterrupts, GuestError, GuestStatus, SimGuest};

@@ -1,7 +1,7 @@
 //! Devices from text.
 
-use xenpcid_policy::{Access, Resource};
-use xenpcid_simhost::{DumpError, SimDevice, World};
+use xenpcid_policy::{Access, RecordingError, Resource};
+use xenpcid_simhost::{SimDevice, World};
 
 use super::NIC;
 
@@ -87,7 +87,7 @@ fn text_that_is_no_device_is_refused_with_the_reason() {
         let error = SimDevice::from_lspci(&text).expect_err(reason).to_string();
         assert!(error.contains(reason), "{error} instead of {reason}");
     }
-    assert!(matches!(SimDevice::from_recording(NIC, "zz"), Err(DumpError::Line { line: 1, .. })));
+    assert!(matches!(SimDevice::from_recording(NIC, "zz"), Err(RecordingError::Line { line: 1, .. })));
 }
 
 #[test]
