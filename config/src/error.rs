@@ -1,5 +1,6 @@
 //! Mistakes in a file, shown where they are.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::ops::Range;
@@ -43,7 +44,7 @@ pub struct Problem {
     /// What is wrong.
     pub message: String,
     /// What to do about it.
-    pub help: Option<&'static str>,
+    pub help: Option<Cow<'static, str>>,
     /// The text of the line.
     excerpt: String,
     /// How many characters of it are wrong.
@@ -51,10 +52,21 @@ pub struct Problem {
 }
 
 /// A mistake at a place in the text, in bytes.
+#[derive(Debug)]
 pub(crate) struct Mistake {
     pub(crate) span: Range<usize>,
     pub(crate) message: String,
-    pub(crate) help: Option<&'static str>,
+    pub(crate) help: Option<Cow<'static, str>>,
+}
+
+impl Mistake {
+    pub(crate) fn new(span: Range<usize>, message: impl Into<String>) -> Self {
+        Self { span, message: message.into(), help: None }
+    }
+
+    pub(crate) fn help(self, help: impl Into<Cow<'static, str>>) -> Self {
+        Self { help: Some(help.into()), ..self }
+    }
 }
 
 impl From<toml::de::Error> for Mistake {

@@ -10,7 +10,9 @@
 #![forbid(unsafe_code)]
 
 mod error;
+pub mod policy;
 mod schema;
+mod toml_table;
 mod validate;
 
 use std::fmt;
@@ -21,6 +23,7 @@ use serde::Deserialize;
 use xenpcid_address::Sbdf;
 
 pub use error::{ConfigError, Problem};
+pub use policy::{ChoiceError, Policies};
 pub use uuid::Uuid;
 
 /// Functions that fit on the virtual bus of one domain: it has this many slots.

@@ -118,6 +118,6 @@ impl Check<'_> {
     }
 
     fn mistake(&mut self, span: Range<usize>, message: impl Into<String>, help: &'static str) {
-        self.mistakes.push(Mistake { span, message: message.into(), help: Some(help) });
+        self.mistakes.push(Mistake::new(span, message).help(help));
     }
 }
