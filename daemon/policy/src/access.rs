@@ -163,6 +163,30 @@ impl Access {
         Self { offset: base.wrapping_add(offset), width }
     }
 
+    /// The bytes of its 4-byte unit that it moves, as a mask of four.
+    pub(crate) const fn lanes(self) -> u8 {
+        let bytes = match self.width {
+            Width::Byte => 0b0001,
+            Width::Word => 0b0011,
+            Width::Dword => 0b1111,
+        };
+        bytes << (self.offset & 3)
+    }
+
+    /// The narrowest access that moves these bytes of the 4-byte unit at `base`.
+    pub(crate) const fn of_lanes(base: u16, lanes: u8) -> Self {
+        let (first, width) = match lanes {
+            0b0001 => (0, Width::Byte),
+            0b0010 => (1, Width::Byte),
+            0b0100 => (2, Width::Byte),
+            0b1000 => (3, Width::Byte),
+            0b0011 => (0, Width::Word),
+            0b1100 => (2, Width::Word),
+            _ => (0, Width::Dword),
+        };
+        Self::within(base, first, width)
+    }
+
     /// First byte, a multiple of the width.
     #[must_use]
     pub const fn offset(self) -> u16 {

@@ -1,4 +1,4 @@
-use crate::access::Width;
+use crate::access::Access;
 use crate::plan::{Bit, CompileError, Placed, Plan, Terms};
 use crate::policy::{ReadAction, WriteAction};
 use crate::register::{Field, Kind, Shown};
@@ -62,11 +62,7 @@ impl Plan {
         let index = usize::from(placed.offset >> 2);
         let shift = (u32::from(placed.offset) & 3) << 3;
         let Some(dword) = view.dwords.get_mut(index) else { return };
-        let bytes: u8 = match placed.width {
-            Width::Byte => 0b0001,
-            Width::Word => 0b0011,
-            Width::Dword => 0b1111,
-        } << (placed.offset & 3);
+        let bytes = Access::within(placed.offset, 0, placed.width).lanes();
         for (byte, owner) in dword.registers.iter_mut().enumerate() {
             if bytes >> byte & 1 != 0 {
                 *owner = bytes;

@@ -1,6 +1,6 @@
 use std::fmt;
 
-use crate::access::{Access, ConfigSize, Width};
+use crate::access::{Access, ConfigSize};
 use crate::bar::BaseAddresses;
 use crate::register::InterruptMode;
 use crate::write::{AccessDenied, Effect, HardwareWrite, Verdict, Write};
@@ -66,7 +66,7 @@ pub(crate) struct Dword {
     pub(crate) quiet: u32,
     /// What the guest last read from the device.
     pub(crate) seen: u32,
-    /// For each byte, the bytes of the register it belongs to, as a mask of four.
+    /// For each byte, the bytes of the register it belongs to, as a mask of four; 0 if it belongs to none.
     pub(crate) registers: [u8; 4],
     pub(crate) behaviour: Behaviour,
 }
@@ -88,7 +88,7 @@ impl Dword {
         deny_any: 0,
         quiet: 0,
         seen: 0,
-        registers: [1, 2, 4, 8],
+        registers: [0; 4],
         behaviour: Behaviour::None,
     };
 
@@ -110,19 +110,11 @@ impl Dword {
         if mask == 0 {
             return None;
         }
-        let touched = mask.to_le_bytes().into_iter().zip(self.registers);
-        let bytes = touched.filter(|(mask, _)| *mask != 0).fold(0, |bytes, (_, register)| bytes | register);
-        let (first, width) = match bytes {
-            0b0001 => (0, Width::Byte),
-            0b0010 => (1, Width::Byte),
-            0b0100 => (2, Width::Byte),
-            0b1000 => (3, Width::Byte),
-            0b0011 => (0, Width::Word),
-            0b1100 => (2, Width::Word),
-            _ => (0, Width::Dword),
-        };
+        let touched = (0..4_u8).zip(mask.to_le_bytes()).zip(self.registers).filter(|((_, mask), _)| *mask != 0);
+        let bytes = touched.fold(0, |bytes, ((lane, _), register)| bytes | register | 1 << lane);
         let base = u16::try_from(dword_index).ok()?.checked_mul(4)?;
-        let access = Access::within(base, first, width);
+        let access = Access::of_lanes(base, bytes);
+        let width = access.width();
         let in_access = |bits: u32| bits >> access.shift() & width.mask();
         Some(HardwareWrite {
             access,
@@ -195,6 +187,23 @@ impl ConfigView {
             let covered = access.width().mask() << access.shift();
             dword.seen = dword.seen & !covered | hardware << access.shift() & covered;
         }
+    }
+
+    /// The registers that `bits` of an access belong to, each with its bits; bytes that belong to none are the access
+    /// itself.
+    pub fn registers(&self, access: Access, bits: u32) -> impl Iterator<Item = (Access, u32)> {
+        let owners = self.dwords.get(access.dword_index()).map_or([0; 4], |dword| dword.registers);
+        let bits = bits << access.shift();
+        let base = access.offset() & !3;
+        let mut rest = [0_u8, 1, 2, 3].into_iter().zip(owners).zip(bits.to_le_bytes()).filter(|(_, bits)| *bits != 0);
+        let mut seen = 0_u8;
+        std::iter::from_fn(move || {
+            let ((lane, owner), _) = rest.find(|((lane, _), _)| seen >> lane & 1 == 0)?;
+            let bytes = if owner == 0 { access.lanes() } else { owner };
+            seen |= bytes | 1 << lane;
+            let register = Access::of_lanes(base, bytes);
+            Some((register, bits >> register.shift() & register.width().mask()))
+        })
     }
 
     /// Takes a write: changes the shadow state and tells what else is to be done. Bits of `value` above the access's

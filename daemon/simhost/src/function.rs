@@ -56,6 +56,8 @@ pub(crate) struct Function {
     pub prepared: bool,
     /// Interrupts mapped for it, by domain and pirq.
     pub vectors: BTreeMap<(DomainId, Pirq), MsiVector>,
+    /// Whether the device has their addresses and data, which a reset clears.
+    pub programmed: bool,
 }
 
 pub(crate) const COMMAND_IO: u32 = 0x0001;
@@ -112,6 +114,7 @@ impl Function {
             reserved_memory: device.reserved_memory,
             prepared: false,
             vectors: BTreeMap::new(),
+            programmed: false,
             registers,
         }
     }
@@ -225,7 +228,9 @@ impl Function {
             self.registers.write(access, value);
         }
         self.registers.write(Access::COMMAND, command);
-        self.used_by = None;
+        // A guest that resets its own device uses it again.
+        self.used_by = Some(self.owner).filter(|owner| *owner != DomainId::DOM0 && *owner != DomainId::IO);
+        self.programmed = false;
     }
 
     /// Device Control and its successors, as far as the capability's version has them: what Linux saves and restores.

@@ -147,6 +147,18 @@ impl Hypervisor for World {
         })
     }
 
+    fn restore_msi(&self, function: Sbdf) -> Result<(), HostError> {
+        self.perform(Call::new("restore_msi").function(function), |state| {
+            let memory = state.decodes_memory(function);
+            let found = state.function(function)?;
+            if found.vectors.values().any(|vector| *vector != MsiVector::Msi) && !memory {
+                return Err(Errno::ENXIO);
+            }
+            found.programmed = true;
+            Ok(())
+        })
+    }
+
     fn prepare_msix(&self, function: Sbdf) -> Result<(), HostError> {
         self.perform(Call::new("prepare_msix").function(function), |state| state.prepare(function))
     }
@@ -304,6 +316,7 @@ impl State {
             wrong.push("MSI and MSI-X are mapped at the same time");
         }
         function.vectors.insert((domain, pirq), vector);
+        function.programmed = true;
         let guest = self.domain(domain)?;
         guest.pirqs.insert(pirq, Source::Message(address, vector));
         guest.interrupts.insert(pirq);

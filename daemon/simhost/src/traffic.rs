@@ -71,6 +71,9 @@ impl World {
         if device.command() & COMMAND_MASTER == 0 {
             return lost("the device is not a bus master");
         }
+        if !device.programmed {
+            return lost("a reset has cleared the vector's address");
+        }
         match device.vectors.iter().find(|(_, mapped)| **mapped == vector) {
             Some((target, _)) => Ok(*target),
             None => lost("the vector is not mapped"),
