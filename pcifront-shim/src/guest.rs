@@ -16,9 +16,10 @@ use crate::blocking::{Connection, Frontend, RequestError};
 use crate::request::Width;
 
 pub use bars::{Bar, BarKind};
-pub use capabilities::Capability;
+pub use capabilities::{Capability, capabilities_of};
 pub use driver::{Driver, DriverError};
 
+use capabilities::ReadConfig;
 use config::{COMMAND, FunctionConfig};
 
 /// A function that answered, and what its configuration space says.
@@ -74,13 +75,40 @@ pub fn enumerate<C: Connection>(
 ) -> Result<Vec<DiscoveredFunction>, RequestError> {
     let mut functions = Vec::new();
     for devfn in 0..=u8::MAX {
-        let address = Sbdf::from_devfn(segment, bus, devfn);
-        let mut config = FunctionConfig { frontend, address };
-        if let Some((vendor, device)) = identify(&mut config)? {
-            functions.push(discover(&mut config, vendor, device)?);
-        }
+        functions.extend(examine(frontend, Sbdf::from_devfn(segment, bus, devfn))?);
     }
     Ok(functions)
+}
+
+/// Reads the configuration of one function; `None` if none answers at this address.
+///
+/// # Errors
+/// As [`enumerate`].
+pub fn examine<C: Connection>(
+    frontend: &mut Frontend<C>,
+    address: Sbdf,
+) -> Result<Option<DiscoveredFunction>, RequestError> {
+    let mut config = FunctionConfig { frontend, address };
+    match identify(&mut config)? {
+        Some((vendor, device)) => discover(&mut config, vendor, device).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Whether a function answers at this address. One read.
+///
+/// # Errors
+/// As [`enumerate`].
+pub fn is_present<C: Connection>(frontend: &mut Frontend<C>, address: Sbdf) -> Result<bool, RequestError> {
+    Ok(identify(&mut FunctionConfig { frontend, address })?.is_some())
+}
+
+/// Bytes of configuration space that answer, 256 or 4096. Only reads.
+///
+/// # Errors
+/// As [`enumerate`].
+pub fn config_size<C: Connection>(frontend: &mut Frontend<C>, address: Sbdf) -> Result<u16, RequestError> {
+    size_of_config(&mut FunctionConfig { frontend, address })
 }
 
 /// Vendor and device ID, or `None` if nothing is there.
@@ -104,7 +132,7 @@ fn discover<C: Connection>(
     let [revision, class @ ..] = config.dword(REVISION_ID)?.to_le_bytes();
     let [interface, sub_class, base_class] = class;
     let config_size = match express {
-        Some(_) => config_size(config)?,
+        Some(_) => size_of_config(config)?,
         None => 256,
     };
     if config_size > 256 {
@@ -136,7 +164,7 @@ fn discover<C: Connection>(
 }
 
 /// Whether there is configuration space above 255: it answers, and is not the space below it once more.
-fn config_size<C: Connection>(config: &mut FunctionConfig<'_, C>) -> Result<u16, RequestError> {
+fn size_of_config<C: Connection>(config: &mut FunctionConfig<'_, C>) -> Result<u16, RequestError> {
     if config.dword(capabilities::EXTENDED_START)? == Width::Dword.all_ones() {
         return Ok(256);
     }

@@ -2,6 +2,7 @@
 
 use crate::blocking::{Connection, RequestError};
 
+use super::capabilities::ReadConfig;
 use super::config::{COMMAND, COMMAND_IO, COMMAND_MEMORY, FunctionConfig};
 
 /// An address range of a function.
@@ -90,9 +91,9 @@ fn probe<C: Connection>(
 ) -> Result<(u32, u32), RequestError> {
     let value = config.dword(offset)?;
     config.set_dword(offset, probe)?;
-    let mask = config.dword(offset)?;
+    let mask = config.dword(offset);
     config.set_dword(offset, value)?;
-    Ok((value, mask))
+    Ok((value, mask?))
 }
 
 /// `None` for a register that is not implemented; a 64-bit BAR always gives one, so that its upper half is not taken

@@ -1,8 +1,6 @@
 //! Walks of the two capability lists (PCI Local Bus Specification 6.7, PCI Express Base Specification 7.6.3).
 
-use crate::blocking::{Connection, RequestError};
-
-use super::config::FunctionConfig;
+use std::convert::Infallible;
 
 /// A capability in one of the lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,22 +27,68 @@ const LIMIT: usize = (0x100 - 0x40) / 4;
 /// As many as fit above 0x100.
 const EXTENDED_LIMIT: usize = (0x1000 - 0x100) / 8;
 
+/// Where the registers are read from.
+pub(super) trait ReadConfig {
+    /// Why a register cannot be read.
+    type Error;
+
+    /// 8 bits.
+    fn byte(&mut self, offset: u16) -> Result<u8, Self::Error>;
+
+    /// 16 bits.
+    fn word(&mut self, offset: u16) -> Result<u16, Self::Error>;
+
+    /// 32 bits.
+    fn dword(&mut self, offset: u16) -> Result<u32, Self::Error>;
+}
+
+/// Recorded configuration space, with all ones beyond its end.
+struct Recorded<'a>(&'a [u8]);
+
+impl Recorded<'_> {
+    fn bytes<const N: usize>(&self, offset: u16) -> [u8; N] {
+        let found = self.0.get(offset.into()..).and_then(|rest| rest.first_chunk());
+        found.copied().unwrap_or([0xff; N])
+    }
+}
+
+impl ReadConfig for Recorded<'_> {
+    type Error = Infallible;
+
+    fn byte(&mut self, offset: u16) -> Result<u8, Infallible> {
+        Ok(u8::from_le_bytes(self.bytes(offset)))
+    }
+
+    fn word(&mut self, offset: u16) -> Result<u16, Infallible> {
+        Ok(u16::from_le_bytes(self.bytes(offset)))
+    }
+
+    fn dword(&mut self, offset: u16) -> Result<u32, Infallible> {
+        Ok(u32::from_le_bytes(self.bytes(offset)))
+    }
+}
+
+/// The two lists of a recorded configuration space, the conventional one and the extended one.
+#[must_use]
+pub fn capabilities_of(config: &[u8]) -> (Vec<Capability>, Vec<Capability>) {
+    let Ok(conventional) = standard(&mut Recorded(config));
+    let Ok(extended) = extended(&mut Recorded(config));
+    (conventional, extended)
+}
+
 /// The whole list.
-pub(super) fn standard<C: Connection>(config: &mut FunctionConfig<'_, C>) -> Result<Vec<Capability>, RequestError> {
+pub(super) fn standard<R: ReadConfig>(config: &mut R) -> Result<Vec<Capability>, R::Error> {
     walk(config, None)
 }
 
 /// The offset of one capability; reads no further than to it.
-pub(super) fn find<C: Connection>(config: &mut FunctionConfig<'_, C>, id: u16) -> Result<Option<u16>, RequestError> {
+pub(super) fn find<R: ReadConfig>(config: &mut R, id: u16) -> Result<Option<u16>, R::Error> {
     let last = walk(config, Some(id))?.pop();
     Ok(last.filter(|capability| capability.id == id).map(|capability| capability.offset))
 }
 
 /// The list, up to and with the capability with the ID `until`.
-fn walk<C: Connection>(
-    config: &mut FunctionConfig<'_, C>,
-    until: Option<u16>,
-) -> Result<Vec<Capability>, RequestError> {
+fn walk<R: ReadConfig>(config: &mut R, until: Option<u16>) -> Result<Vec<Capability>, R::Error> {
     let mut list = Vec::new();
     if config.word(STATUS)? & STATUS_CAPABILITIES_LIST == 0 {
         return Ok(list);
@@ -66,7 +110,7 @@ fn walk<C: Connection>(
 }
 
 /// The whole extended list.
-pub(super) fn extended<C: Connection>(config: &mut FunctionConfig<'_, C>) -> Result<Vec<Capability>, RequestError> {
+pub(super) fn extended<R: ReadConfig>(config: &mut R) -> Result<Vec<Capability>, R::Error> {
     let mut list = Vec::new();
     let mut offset = EXTENDED_START;
     while offset >= EXTENDED_START && list.len() < EXTENDED_LIMIT {
@@ -79,4 +123,39 @@ pub(super) fn extended<C: Connection>(config: &mut FunctionConfig<'_, C>) -> Res
         offset = u16::from_le_bytes([next_low, next_high]) >> 4 & !3;
     }
     Ok(list)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 0x40: power management, then 0x50: MSI, which points back to the start.
+    fn recorded(length: usize) -> Vec<u8> {
+        let mut config = vec![0; length];
+        config[0x06] = 0x10;
+        config[0x34] = 0x40;
+        config[0x40..0x42].copy_from_slice(&[0x01, 0x50]);
+        config[0x50..0x52].copy_from_slice(&[0x05, 0x00]);
+        config
+    }
+
+    #[test]
+    fn lists_of_a_recorded_space_are_found() {
+        let mut config = recorded(4096);
+        config[0x100..0x104].copy_from_slice(&0x1401_0001_u32.to_le_bytes());
+        config[0x140..0x144].copy_from_slice(&0x0001_0003_u32.to_le_bytes());
+        let (conventional, extended) = capabilities_of(&config);
+        assert_eq!(conventional, [Capability { id: 1, offset: 0x40 }, Capability { id: 5, offset: 0x50 }]);
+        assert_eq!(extended, [Capability { id: 1, offset: 0x100 }, Capability { id: 3, offset: 0x140 }]);
+    }
+
+    #[test]
+    fn conventional_space_has_no_extended_list_and_a_list_in_circles_ends() {
+        let mut config = recorded(256);
+        config[0x51] = 0x40;
+        let (conventional, extended) = capabilities_of(&config);
+        assert_eq!(conventional.len(), LIMIT);
+        assert_eq!(extended, []);
+        assert_eq!(capabilities_of(&[]), (Vec::new(), Vec::new()));
+    }
 }

@@ -5,6 +5,8 @@ use xenpcid_address::Sbdf;
 use crate::blocking::{Connection, Frontend, RequestError};
 use crate::request::Width;
 
+use super::capabilities::ReadConfig;
+
 pub(super) const COMMAND: u16 = 0x04;
 pub(super) const COMMAND_IO: u16 = 1 << 0;
 pub(super) const COMMAND_MEMORY: u16 = 1 << 1;
@@ -17,21 +19,25 @@ pub(super) struct FunctionConfig<'f, C> {
     pub(super) address: Sbdf,
 }
 
-impl<C: Connection> FunctionConfig<'_, C> {
-    pub(super) fn byte(&mut self, offset: u16) -> Result<u8, RequestError> {
+impl<C: Connection> ReadConfig for FunctionConfig<'_, C> {
+    type Error = RequestError;
+
+    fn byte(&mut self, offset: u16) -> Result<u8, RequestError> {
         let [value, ..] = self.read(offset, Width::Byte)?.to_le_bytes();
         Ok(value)
     }
 
-    pub(super) fn word(&mut self, offset: u16) -> Result<u16, RequestError> {
+    fn word(&mut self, offset: u16) -> Result<u16, RequestError> {
         let [low, high, ..] = self.read(offset, Width::Word)?.to_le_bytes();
         Ok(u16::from_le_bytes([low, high]))
     }
 
-    pub(super) fn dword(&mut self, offset: u16) -> Result<u32, RequestError> {
+    fn dword(&mut self, offset: u16) -> Result<u32, RequestError> {
         self.read(offset, Width::Dword)
     }
+}
 
+impl<C: Connection> FunctionConfig<'_, C> {
     pub(super) fn set_word(&mut self, offset: u16, value: u16) -> Result<(), RequestError> {
         self.write(offset, Width::Word, value.into())
     }

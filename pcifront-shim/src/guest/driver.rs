@@ -6,6 +6,7 @@ use crate::abi::MSIX_VECTORS_MAX;
 use crate::blocking::{Connection, Frontend, MsixOutcome, RequestError};
 
 use super::bars::BarKind;
+use super::capabilities::ReadConfig;
 use super::config::{
     COMMAND, COMMAND_BUS_MASTER, COMMAND_INTERRUPT_DISABLE, COMMAND_IO, COMMAND_MEMORY, FunctionConfig,
 };
