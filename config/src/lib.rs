@@ -5,6 +5,8 @@
 //! name = "web1"            # or uuid = "..."
 //! devices = ["0000:01:00.0", { bdf = "0000:00:07.0", reset = "best-effort" }]
 //! ```
+//! What guests may do with their devices is in [`policy`] files.
+//!
 //! [`Config::parse`] accepts a file as a whole or not at all, and says of each mistake where it is and what to do.
 //! `examples/xenpcid.toml` explains every key.
 #![forbid(unsafe_code)]
@@ -29,6 +31,9 @@ pub use uuid::Uuid;
 /// Functions that fit on the virtual bus of one domain: it has this many slots.
 pub const DEVICES_MAX: usize = 32;
 
+/// MSI-X vectors that a guest can ask for at once, hence the most that a device shows.
+pub const VECTORS_MAX: u16 = xenpcid_policy::MAX_MSIX_VECTORS;
+
 /// What the operator declares. No device and no domain is in it twice.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
@@ -41,6 +46,8 @@ pub struct Config {
 pub struct Domain {
     /// How the domain is found.
     pub selector: DomainSelector,
+    /// Most MSI-X vectors that each of its devices shows it: 1 to [`VECTORS_MAX`], which it is unless declared.
+    pub vectors: u16,
     /// Its devices in the order of the file, at most [`DEVICES_MAX`].
     pub devices: Vec<Device>,
 }
@@ -55,10 +62,14 @@ pub enum DomainSelector {
 }
 
 /// A device of the host that a domain gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Device {
     /// Address on the host.
     pub sbdf: Sbdf,
+    /// What the operator calls it, for policies that match by name. No other device has it.
+    pub name: Option<String>,
+    /// The policy it is given; `None` leaves the choice to [`Policies::for_device`].
+    pub policy: Option<String>,
     /// What to do if it cannot be reset.
     pub reset: ResetRequirement,
 }
@@ -74,15 +85,31 @@ pub enum ResetRequirement {
     BestEffort,
 }
 
+impl Device {
+    /// A device with nothing declared but its address.
+    #[must_use]
+    pub fn new(sbdf: Sbdf) -> Self {
+        Self { sbdf, name: None, policy: None, reset: ResetRequirement::default() }
+    }
+}
+
 impl Config {
-    /// Reads and checks a file.
+    /// Reads and checks a file, without looking whether there are the policies that it names.
     ///
     /// # Errors
     /// The file cannot be read, or is not a configuration.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
         let path = path.as_ref();
-        let text = fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        Self::parse(&text, &path.display().to_string())
+        Self::check(&read(path)?, &path.display().to_string(), None)
+    }
+
+    /// Reads and checks a file that names none but these policies.
+    ///
+    /// # Errors
+    /// As [`Config::load`]; also a policy that is not there.
+    pub fn load_with(path: impl AsRef<Path>, policies: &Policies) -> Result<Self, ConfigError> {
+        let path = path.as_ref();
+        Self::check(&read(path)?, &path.display().to_string(), Some(policies))
     }
 
     /// Checks the text of a file; `file_name` is what errors call it.
@@ -91,8 +118,20 @@ impl Config {
     /// [`ConfigError::Invalid`], with every mistake; text that is not TOML, or has unknown keys or wrong types, gives
     /// only the first one.
     pub fn parse(text: &str, file_name: &str) -> Result<Self, ConfigError> {
+        Self::check(text, file_name, None)
+    }
+
+    /// Checks the text of a file that names none but these policies; `file_name` is what errors call it.
+    ///
+    /// # Errors
+    /// As [`Config::parse`]; also a policy that is not there.
+    pub fn parse_with(text: &str, file_name: &str, policies: &Policies) -> Result<Self, ConfigError> {
+        Self::check(text, file_name, Some(policies))
+    }
+
+    fn check(text: &str, file_name: &str, policies: Option<&Policies>) -> Result<Self, ConfigError> {
         let mistakes = match toml::from_str(text) {
-            Ok(file) => match validate::config(file, text) {
+            Ok(file) => match validate::config(file, text, policies) {
                 Ok(config) => return Ok(config),
                 Err(mistakes) => mistakes,
             },
@@ -100,6 +139,10 @@ impl Config {
         };
         Err(ConfigError::Invalid { problems: error::locate(mistakes, text, file_name) })
     }
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })
 }
 
 impl fmt::Display for DomainSelector {

@@ -25,6 +25,7 @@ pub(crate) struct DomainTables(pub(crate) Vec<Spanned<DomainTable>>);
 pub(crate) struct DomainTable {
     pub(crate) name: Option<Spanned<String>>,
     pub(crate) uuid: Option<Spanned<String>>,
+    pub(crate) vectors: Option<Spanned<i64>>,
     pub(crate) devices: Vec<Spanned<DeviceEntry>>,
 }
 
@@ -38,6 +39,8 @@ pub(crate) enum DeviceEntry {
 #[serde(deny_unknown_fields)]
 pub(crate) struct DeviceTable {
     pub(crate) bdf: Spanned<String>,
+    pub(crate) name: Option<Spanned<String>>,
+    pub(crate) policy: Option<Spanned<String>>,
     #[serde(default)]
     pub(crate) reset: ResetRequirement,
 }

@@ -3,12 +3,12 @@
 
 use proptest::prelude::*;
 use xenpcid_address::Sbdf;
-use xenpcid_config::{Config, DEVICES_MAX, Device, Domain, DomainSelector, ResetRequirement, Uuid};
+use xenpcid_config::{Config, DEVICES_MAX, Device, Domain, DomainSelector, ResetRequirement, Uuid, VECTORS_MAX};
 
 const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/xenpcid.toml");
 
 fn device(address: &str, reset: ResetRequirement) -> Device {
-    Device { sbdf: address.parse().unwrap(), reset }
+    Device { reset, ..Device::new(address.parse().unwrap()) }
 }
 
 #[test]
@@ -16,13 +16,20 @@ fn shipped_example_means_what_its_comments_say() {
     let config = Config::load(EXAMPLE).unwrap();
     let web1 = Domain {
         selector: DomainSelector::Name("web1".to_owned()),
+        vectors: 16,
         devices: vec![
             device("0000:01:00.0", ResetRequirement::Required),
             device("0000:00:07.0", ResetRequirement::BestEffort),
+            Device {
+                name: Some("uplink".to_owned()),
+                policy: Some("network".to_owned()),
+                ..Device::new("0000:03:00.0".parse().unwrap())
+            },
         ],
     };
     let by_uuid = Domain {
         selector: DomainSelector::Uuid(Uuid::from_u128(0x5a1f_9f3e_8f57_4a0c_9d7c_0d4b_7f1a_2c33)),
+        vectors: VECTORS_MAX,
         devices: vec![
             device("0000:02:10.0", ResetRequirement::Required),
             device("0000:02:10.2", ResetRequirement::Required),
@@ -53,13 +60,21 @@ fn any_domains() -> impl Strategy<Value = Vec<Domain>> {
     let selectors = prop::collection::hash_set(selector, 0..5);
     let sizes = prop::collection::vec(0..=DEVICES_MAX, 5);
     let addresses = prop::collection::hash_set(any::<(u16, u8, u8)>(), 5 * DEVICES_MAX);
-    (selectors, sizes, addresses, any::<u128>()).prop_map(|(selectors, sizes, addresses, resets)| {
-        let mut devices = addresses.into_iter().enumerate().map(|(n, (segment, bus, devfn))| Device {
+    let bits = prop::collection::vec(any::<u8>(), 5 * DEVICES_MAX);
+    let vectors = prop::collection::vec(1..=VECTORS_MAX, 5);
+    (selectors, sizes, addresses, bits, vectors).prop_map(|(selectors, sizes, addresses, bits, vectors)| {
+        let addresses = addresses.into_iter().zip(bits).enumerate();
+        let mut devices = addresses.map(|(n, ((segment, bus, devfn), bits))| Device {
             sbdf: Sbdf::from_devfn(segment, bus, devfn),
-            reset: if resets >> (n % 128) & 1 == 1 { ResetRequirement::BestEffort } else { ResetRequirement::Required },
+            name: (bits & 1 != 0).then(|| format!("device {n}")),
+            policy: (bits & 2 != 0).then(|| "any".to_owned()),
+            reset: if bits & 4 != 0 { ResetRequirement::BestEffort } else { ResetRequirement::Required },
         });
-        let domain = |(selector, size)| Domain { selector, devices: devices.by_ref().take(size).collect() };
-        selectors.into_iter().zip(sizes).map(domain).collect()
+        let domain = |((selector, size), vectors)| {
+            let devices = devices.by_ref().take(size).collect();
+            Domain { selector, vectors, devices }
+        };
+        selectors.into_iter().zip(sizes).zip(vectors).map(domain).collect()
     })
 }
 
@@ -69,12 +84,16 @@ fn as_toml(domain: &Domain) -> String {
         DomainSelector::Uuid(uuid) => format!("uuid = \"{uuid}\""),
     };
     let devices: String = domain.devices.iter().map(device_as_toml).collect();
-    format!("[[domain]]\n{selector}\ndevices = [{devices}]\n")
+    format!("[[domain]]\n{selector}\nvectors = {}\ndevices = [{devices}]\n", domain.vectors)
 }
 
 fn device_as_toml(device: &Device) -> String {
-    match device.reset {
-        ResetRequirement::Required => format!("\"{}\", ", device.sbdf),
-        ResetRequirement::BestEffort => format!("{{ bdf = \"{}\", reset = \"best-effort\" }}, ", device.sbdf),
+    if *device == Device::new(device.sbdf) {
+        return format!("\"{}\", ", device.sbdf);
     }
+    let key = |key: &str, value: &Option<String>| value.as_ref().map(|value| format!(", {key} = \"{value}\""));
+    let name = key("name", &device.name).unwrap_or_default();
+    let policy = key("policy", &device.policy).unwrap_or_default();
+    let reset = if device.reset == ResetRequirement::BestEffort { ", reset = \"best-effort\"" } else { "" };
+    format!("{{ bdf = \"{}\"{name}{policy}{reset} }}, ", device.sbdf)
 }

@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "the helpers of a test are a test")]
 
 use proptest::prelude::*;
-use xenpcid_config::{Config, ConfigError};
+use xenpcid_config::{Config, ConfigError, Policies};
 
 fn refusal(text: &str) -> String {
     Config::parse(text, "xenpcid.toml").unwrap_err().to_string()
@@ -117,6 +117,49 @@ fn thirty_third_device_of_a_domain_is_one_too_many() {
 }
 
 #[test]
+fn names_policies_and_vectors_are_checked_where_they_are() {
+    let text = r#"[[domain]]
+name = "web1"
+vectors = 0
+devices = [
+    { bdf = "01:00.0", name = "uplink", policy = "netwerk" },
+    { bdf = "01:00.1", name = "uplink" },
+    { bdf = "01:00.2", name = "" },
+]
+"#;
+    let policies = Policies::shipped().unwrap();
+    let there_are = policies.names().collect::<Vec<_>>().join(", ");
+    assert_eq!(
+        Config::parse_with(text, "xenpcid.toml", &policies).unwrap_err().to_string(),
+        format!(
+            r#"xenpcid.toml:3:11: 0 is not a number of MSI-X vectors
+  |
+3 | vectors = 0
+  |           ^
+  = help: write 1 to 128: what a guest can ask for at once; without the key it is 128
+
+xenpcid.toml:5:50: there is no policy netwerk
+  |
+5 |     {{ bdf = "01:00.0", name = "uplink", policy = "netwerk" }},
+  |                                                  ^^^^^^^^^
+  = help: there are {there_are}
+
+xenpcid.toml:6:31: another device is called uplink, in line 5
+  |
+6 |     {{ bdf = "01:00.1", name = "uplink" }},
+  |                               ^^^^^^^^
+  = help: give each device a name of its own; policies can match `name*`
+
+xenpcid.toml:7:31: "" is not a name of a device
+  |
+7 |     {{ bdf = "01:00.2", name = "" }},
+  |                               ^^
+  = help: policies look for the name, with * for any rest: write a word for what the device is for"#
+        )
+    );
+}
+
+#[test]
 fn what_the_schema_does_not_have_is_shown_in_the_same_form() {
     let cases = [
         (
@@ -128,7 +171,7 @@ fn what_the_schema_does_not_have_is_shown_in_the_same_form() {
         ),
         (
             "[[domain]]\nname = \"web1\"\ndevice = [\"00:01.0\"]\n",
-            r#"xenpcid.toml:3:1: unknown field `device`, expected one of `name`, `uuid`, `devices`
+            r#"xenpcid.toml:3:1: unknown field `device`, expected one of `name`, `uuid`, `vectors`, `devices`
   |
 3 | device = ["00:01.0"]
   | ^^^^^^"#,
@@ -149,7 +192,7 @@ fn what_the_schema_does_not_have_is_shown_in_the_same_form() {
         ),
         (
             "[[domain]]\nname = \"web1\"\ndevices = [{ bdf = \"00:01.0\", permissive = true }]\n",
-            r#"xenpcid.toml:3:31: unknown field `permissive`, expected `bdf` or `reset`
+            r#"xenpcid.toml:3:31: unknown field `permissive`, expected one of `bdf`, `name`, `policy`, `reset`
   |
 3 | devices = [{ bdf = "00:01.0", permissive = true }]
   |                               ^^^^^^^^^^"#,

@@ -118,7 +118,7 @@ impl Policies {
     pub fn load(folder: impl AsRef<Path>) -> Result<Self, ConfigError> {
         let mut sources = shipped_sources();
         for path in files(folder.as_ref())? {
-            let text = fs::read_to_string(&path).map_err(|source| ConfigError::Read { path: path.clone(), source })?;
+            let text = crate::read(&path)?;
             sources.push(Source { stem: stem(&path), label: path.display().to_string(), text, path: Some(path) });
         }
         extension::resolve(sources)

@@ -215,7 +215,7 @@ impl Supervisor {
         }
         for device in &declared.devices {
             if matches!(self.pool.get(&device.sbdf), Some(Slot::Unclaimed)) {
-                self.claim(*device).await;
+                self.claim(device.clone()).await;
             }
             if !matches!(self.pool.get(&device.sbdf), Some(Slot::Free(_))) {
                 tracing::error!(domain = %guest, function = %device.sbdf,

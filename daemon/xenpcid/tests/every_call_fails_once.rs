@@ -12,7 +12,7 @@ use xenpcid_policy::VirtualBus;
 use xenpcid_simhost::{DomainOptions, SimDevice, World};
 
 const NVME: Sbdf = Sbdf::from_devfn(0, 1, 0);
-const DEVICE: Device = Device { sbdf: NVME, reset: ResetRequirement::Required };
+const DEVICE: Device = Device { sbdf: NVME, name: None, policy: None, reset: ResetRequirement::Required };
 
 /// What a life of the device came to.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]

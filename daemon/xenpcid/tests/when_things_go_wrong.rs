@@ -128,7 +128,7 @@ async fn guest_that_closes_and_dies_while_a_request_takes_long_loses_nothing() {
 fn device_that_a_crashed_daemon_left_and_that_cannot_be_reset_goes_to_no_driver_of_dom0() {
     let world = World::new();
     world.add_device(SimDevice::nvme(NVME));
-    let device = Device { sbdf: NVME, reset: ResetRequirement::Required };
+    let device = Device::new(NVME);
     std::mem::forget(Claimed::claim(&world.host(), &device).map_err(|error| error.to_string()).unwrap());
     world.fail("reset", 1, Errno::ETIMEDOUT);
 
@@ -234,7 +234,7 @@ fn device_that_shares_a_page_of_memory_with_another_is_refused() {
     world.add_device(SimDevice::from_recording(E1000E, &one).unwrap().with_driver("e1000e"));
     world.add_device(SimDevice::from_recording(neighbour, &other).unwrap());
 
-    let error = Claimed::claim(&world.host(), &Device { sbdf: E1000E, reset: ResetRequirement::BestEffort });
+    let error = Claimed::claim(&world.host(), &Device { reset: ResetRequirement::BestEffort, ..Device::new(E1000E) });
 
     let error = error.map(drop).unwrap_err().to_string();
     assert!(error.contains("0000:09:00.0") && error.contains("0xfe"), "{error}");
