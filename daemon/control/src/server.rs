@@ -255,3 +255,34 @@ impl Connection {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::task::{LocalSet, spawn_blocking};
+
+    use super::*;
+    use crate::memory::Recorded;
+    use crate::{Client, ClientError, ListDevices};
+
+    #[test]
+    fn connection_of_a_user_who_is_not_admitted_is_told_so_and_closed() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("control");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        LocalSet::new().block_on(&runtime, async {
+            let server = Server::bind(&path).unwrap().with_admission(Admission::nobody());
+            let client = spawn_blocking(move || {
+                let mut client = Client::connect(&path).unwrap();
+                (client.call(&ListDevices {}).unwrap_err(), client.call(&ListDevices {}).unwrap_err())
+            });
+            tokio::select! {
+                () = server.run(Recorded::default()) => unreachable!(),
+                errors = client => {
+                    let (first, second) = errors.unwrap();
+                    assert!(matches!(first, ClientError::Refused(Refusal::PermissionDenied {})), "{first}");
+                    assert!(matches!(second, ClientError::Closed), "{second}");
+                }
+            }
+        });
+    }
+}
