@@ -5,11 +5,13 @@ use std::collections::BTreeSet;
 use pcifront_shim::abi::ErrorCode;
 use xenpcid_address::{DomainId, Sbdf};
 use xenpcid_host::{Host, HostError};
-use xenpcid_policy::{Access, ConfigView, HardwareWrite, Resource, Snapshot, Terms, VirtualAddress};
+use xenpcid_policy::{Access, ConfigView, Effect, HardwareWrite, Resource, Snapshot, VirtualAddress};
 
 use crate::claim::{ClaimError, Claimed, FRAME, Failures};
+use crate::denials::{Operation, Refusal};
 use crate::interrupts::Interrupts;
 use crate::ledger::{Ledger, Step};
+use crate::rate_limit::{Line, RateLimit};
 
 /// A device that a guest has.
 pub struct Assigned {
@@ -18,6 +20,7 @@ pub struct Assigned {
     view: ConfigView,
     interrupts: Interrupts,
     ledger: Ledger,
+    complaints: RateLimit,
 }
 
 impl Assigned {
@@ -34,18 +37,17 @@ impl Assigned {
         address: VirtualAddress,
         lines: &mut BTreeSet<u8>,
     ) -> Result<Self, (Box<Claimed>, ClaimError)> {
-        let policy = crate::interim::policy();
-        let terms = Terms { policy: &policy, name: None, vectors: u16::MAX };
-        let view = match ConfigView::compile(claimed.snapshot(), &terms) {
-            Ok(view) => view,
-            Err(reason) => {
-                let function = claimed.function();
-                return Err((claimed, ClaimError::Policy { function, reason }));
-            }
-        };
+        let view = claimed.view();
         let mut ledger = Ledger::default();
         match Self::grant(host, domain, &claimed, lines, &mut ledger) {
-            Ok(()) => Ok(Self { claimed, address, view, interrupts: Interrupts::default(), ledger }),
+            Ok(()) => Ok(Self {
+                claimed,
+                address,
+                view,
+                interrupts: Interrupts::default(),
+                ledger,
+                complaints: RateLimit::default(),
+            }),
             Err(error) => {
                 for error in ledger.undo(host).err().into_iter().flatten() {
                     tracing::error!(function = %claimed.function(), domain = domain.0, %error, "could not be undone");
@@ -104,10 +106,17 @@ impl Assigned {
     ///
     /// # Errors
     /// The protocol's error code.
-    pub fn read(&self, offset: i32, size: i32) -> Result<u32, ErrorCode> {
+    pub fn read(&mut self, offset: i32, size: i32) -> Result<u32, ErrorCode> {
         let access = Access::new(offset, size, self.view.size()).map_err(|_| ErrorCode::INVALID_OFFSET)?;
-        let read = self.view.read(access).map_err(|_| ErrorCode::ACCESS_DENIED)?;
-        let hardware = if read.hardware == 0 { 0 } else { self.hardware(self.claimed.config().read(access))? };
+        let read = self.view.read(access).map_err(|denied| {
+            self.refused(access, Operation::Read, Refusal::Denied, denied.bits, 0);
+            ErrorCode::ACCESS_DENIED
+        })?;
+        if read.hardware == 0 {
+            return Ok(read.emulated);
+        }
+        let hardware = self.hardware(self.claimed.config().read(access))?;
+        self.view.told(access, hardware);
         Ok(read.value(hardware))
     }
 
@@ -115,13 +124,60 @@ impl Assigned {
     ///
     /// # Errors
     /// The protocol's error code.
-    pub fn write(&mut self, offset: i32, size: i32, value: u32) -> Result<(), ErrorCode> {
+    pub fn write(&mut self, host: &Host, offset: i32, size: i32, value: u32) -> Result<(), ErrorCode> {
         let access = Access::new(offset, size, self.view.size()).map_err(|_| ErrorCode::INVALID_OFFSET)?;
-        let write = self.view.write(access, value).map_err(|_| ErrorCode::ACCESS_DENIED)?;
+        let write = self.view.write(access, value).map_err(|denied| {
+            self.refused(access, Operation::Write, Refusal::Denied, denied.bits, value);
+            ErrorCode::ACCESS_DENIED
+        })?;
         tracing::trace!(function = %self.claimed.function(), %access, value, verdict = ?write.verdict, "write");
-        match write.hardware {
+        if write.missed != 0 {
+            self.refused(access, Operation::Write, Refusal::Discarded, write.missed, value);
+        }
+        if let Some(write) = &write.hardware {
+            self.hardware(self.write_hardware(write))?;
+        }
+        match write.effect {
             None => Ok(()),
-            Some(write) => self.hardware(self.write_hardware(&write)),
+            Some(Effect::FunctionReset) => self.reset_function(host),
+        }
+    }
+
+    /// The guest has asked for a Function Level Reset.
+    fn reset_function(&mut self, host: &Host) -> Result<(), ErrorCode> {
+        let reset = self.claimed.reset_for_guest(host).and_then(|()| {
+            // A reset clears what Xen wrote, and the enable bits. The guest's interrupts are still mapped and bound, and Linux
+            // does not ask for them again: it has saved its registers and writes them back.
+            Ok(self.interrupts.put_back(host, &self.claimed)?)
+        });
+        self.view.reset();
+        self.view.set_interrupt_mode(self.interrupts.mode());
+        match reset {
+            Ok(()) => {
+                tracing::debug!(function = %self.claimed.function(), "reset by its guest");
+                Ok(())
+            }
+            Err(error) => {
+                if let Some(Line { suppressed }) = self.complaints.admit() {
+                    tracing::warn!(function = %self.claimed.function(), %error, suppressed, "a guest's reset of its device failed");
+                }
+                Err(ErrorCode::OP_FAILED)
+            }
+        }
+    }
+
+    /// Counts what a guest did not get, and says so the first time.
+    fn refused(&mut self, access: Access, operation: Operation, refusal: Refusal, bits: u32, value: u32) {
+        let facts = self.claimed.facts();
+        for (register, bits) in self.view.registers(access, bits) {
+            let first_bit = u32::from(access.offset() & 3) << 3;
+            let value = value << first_bit >> (u32::from(register.offset() & 3) << 3) & register.width().mask();
+            if facts.denials.record(register, operation, refusal, bits, value)
+                && let Some(Line { suppressed }) = self.complaints.admit()
+            {
+                tracing::info!(function = %facts.function, %register, ?operation, bits = format_args!("{bits:#x}"),
+                    value = format_args!("{value:#x}"), suppressed, "{refusal:?}; `xenpci denied` counts the next ones");
+            }
         }
     }
 
@@ -152,7 +208,7 @@ impl Assigned {
 
     /// The device.
     #[must_use]
-    pub const fn function(&self) -> Sbdf {
+    pub fn function(&self) -> Sbdf {
         self.claimed.function()
     }
 

@@ -15,10 +15,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use xenpcid_address::{DomainId, Sbdf};
-use xenpcid_config::{Device, ResetRequirement};
+use xenpcid_config::{ChoiceError, Device, Policies, ResetRequirement};
 use xenpcid_host::{ConfigSpace, FunctionDescription, Host, HostError};
-use xenpcid_policy::{Access, Capabilities, CompileError, ConfigView, Resource, Snapshot, Terms, Unsupported};
+use xenpcid_policy::policy::DeviceIdentity;
+use xenpcid_policy::{
+    Access, Capabilities, CompileError, ConfigView, Plan, Policy, Resource, Snapshot, Terms, Unsupported,
+};
 
+use crate::denials::Denials;
 use crate::ledger::{Ledger, Step};
 
 /// Xen gives memory in units of this many bytes.
@@ -57,6 +61,14 @@ pub enum ClaimError {
         function: Sbdf,
         /// What is wrong with it.
         reason: Unsupported,
+    },
+    /// No policy can be chosen for the device.
+    #[error("{function} has no policy: {reason}")]
+    NoPolicy {
+        /// The device.
+        function: Sbdf,
+        /// Why not.
+        reason: ChoiceError,
     },
     /// The device and its policy do not go together.
     #[error("{function} cannot be given to a guest: {reason}")]
@@ -134,26 +146,54 @@ impl fmt::Display for Failures {
     }
 }
 
+/// What is known of a claimed device, and does not change: whoever has the device, others can ask for this.
+pub struct Facts {
+    /// Address on the host.
+    pub function: Sbdf,
+    /// What the operator calls it.
+    pub name: Option<String>,
+    /// What guests may do with its registers.
+    pub policy: Arc<Policy>,
+    /// Most MSI-X vectors that a guest is shown.
+    pub vectors: u16,
+    /// Its registers when it was claimed.
+    pub snapshot: Snapshot,
+    /// What its guest tried and did not get.
+    pub denials: Denials,
+}
+
+impl Facts {
+    /// The policy applied to the device, for explanations.
+    ///
+    /// # Errors
+    /// None: it was applied when the device was claimed.
+    pub fn plan(&self) -> Result<Plan, CompileError> {
+        let terms = Terms { policy: &self.policy, name: self.name.as_deref(), vectors: self.vectors };
+        Plan::new(&self.snapshot, &terms)
+    }
+}
+
 /// A device that no driver of dom0 holds and that is in quarantine, or assigned to a guest by its owner.
 pub struct Claimed {
-    function: Sbdf,
+    facts: Arc<Facts>,
     reset: ResetRequirement,
     has_reset: bool,
     description: FunctionDescription,
-    snapshot: Snapshot,
     capabilities: Capabilities,
+    view: ConfigView,
     config: Arc<dyn ConfigSpace>,
     ledger: Ledger,
 }
 
 impl Claimed {
-    /// Claims a device. Blocks for as long as its driver and its reset take.
+    /// Claims a device, for a guest that is shown at most `vectors` MSI-X vectors. Blocks for as long as its driver and its
+    /// reset take.
     ///
     /// # Errors
     /// What stood in the way. The device is then as it was before, or what could not be undone was logged.
-    pub fn claim(host: &Host, device: &Device) -> Result<Box<Self>, ClaimError> {
+    pub fn claim(host: &Host, device: &Device, policies: &Policies, vectors: u16) -> Result<Box<Self>, ClaimError> {
         let mut ledger = Ledger::default();
-        match Self::try_claim(host, device, &mut ledger) {
+        match Self::try_claim(host, device, policies, vectors, &mut ledger) {
             Ok(mut claimed) => {
                 claimed.ledger = ledger;
                 Ok(claimed)
@@ -167,7 +207,13 @@ impl Claimed {
         }
     }
 
-    fn try_claim(host: &Host, device: &Device, ledger: &mut Ledger) -> Result<Box<Self>, ClaimError> {
+    fn try_claim(
+        host: &Host,
+        device: &Device,
+        policies: &Policies,
+        vectors: u16,
+        ledger: &mut Ledger,
+    ) -> Result<Box<Self>, ClaimError> {
         let function = device.sbdf;
         let before = host.pci.describe(function)?;
         // Nothing may be touched while a guest has the device, so that is asked for first.
@@ -188,9 +234,13 @@ impl Claimed {
         let snapshot = take_snapshot(&description, config.as_ref())?;
         let unsupported = |reason| ClaimError::Unsupported { function, reason };
         let capabilities = snapshot.capabilities().map_err(unsupported)?;
-        let policy = crate::interim::policy();
-        ConfigView::compile(&snapshot, &Terms { policy: &policy, name: None, vectors: u16::MAX })
-            .map_err(|reason| ClaimError::Policy { function, reason })?;
+        let policy = policies
+            .for_device(device.policy.as_deref(), &DeviceIdentity::new(&snapshot, device.name.as_deref()))
+            .map_err(|reason| ClaimError::NoPolicy { function, reason })?;
+        let name = device.name.clone();
+        let facts = Facts { function, name, policy, vectors, snapshot, denials: Denials::default() };
+        let view = facts.plan().map_err(|reason| ClaimError::Policy { function, reason })?.view();
+        let snapshot = &facts.snapshot;
         if capabilities.msix.is_some() {
             // A virtual function decodes by a bit of its physical function's; its own is always 0.
             if !snapshot.is_virtual_function && snapshot.word(Access::COMMAND.offset()) & COMMAND_MEMORY == 0 {
@@ -199,12 +249,12 @@ impl Claimed {
             ledger.carry_out(host, Step::MsixPrepared { function })?;
         }
         let claimed = Box::new(Self {
-            function,
+            facts: Arc::new(facts),
             reset: device.reset,
             has_reset,
             description,
-            snapshot,
             capabilities,
+            view,
             config,
             ledger: Ledger::default(),
         });
@@ -223,18 +273,29 @@ impl Claimed {
         self.silence()?;
         if self.has_reset {
             let started = std::time::Instant::now();
-            match host.pci.reset(self.function) {
-                Ok(()) => tracing::info!(function = %self.function, took = ?started.elapsed(), "reset"),
+            match host.pci.reset(self.function()) {
+                Ok(()) => tracing::info!(function = %self.function(), took = ?started.elapsed(), "reset"),
                 Err(error) if self.reset == ResetRequirement::BestEffort => {
-                    tracing::warn!(function = %self.function, %error, "reset failed; its configuration accepts that");
+                    tracing::warn!(function = %self.function(), %error, "reset failed; its configuration accepts that");
                 }
                 Err(error) => return Err(error.into()),
             }
         } else {
-            tracing::warn!(function = %self.function, "not reset: it has no reset method, and its configuration accepts that");
+            tracing::warn!(function = %self.function(), "not reset: it has no reset method, and its configuration accepts that");
         }
         self.restore()?;
         self.silence()
+    }
+
+    /// Resets the device for the guest that has it and asked for it. Its memory is decoded again afterwards, its interrupts are
+    /// the caller's to put back.
+    ///
+    /// # Errors
+    /// A reset that failed or is not to be had; then the device is as before, or not to be relied on.
+    pub fn reset_for_guest(&self, host: &Host) -> Result<(), ClaimError> {
+        host.pci.reset(self.function())?;
+        self.restore()?;
+        Ok(self.hand_over()?)
     }
 
     /// Switches off DMA and all interrupts. Decoding stays on: a guest may still have the memory mapped, and an access that
@@ -264,7 +325,7 @@ impl Claimed {
 
     /// The command register of the claim, without bus mastering, and with `extra`.
     fn set_command(&self, extra: u16) -> Result<(), HostError> {
-        let claimed = self.snapshot.word(Access::COMMAND.offset()) & !(COMMAND_MASTER | COMMAND_INTX_DISABLE);
+        let claimed = self.snapshot().word(Access::COMMAND.offset()) & !(COMMAND_MASTER | COMMAND_INTX_DISABLE);
         self.config.write(Access::COMMAND, u32::from(claimed | extra))
     }
 
@@ -280,14 +341,14 @@ impl Claimed {
 
     fn restore(&self) -> Result<(), ClaimError> {
         for register in BASE_ADDRESSES {
-            self.modify(register, u32::MAX, self.snapshot.dword(register.offset()))?;
+            self.modify(register, u32::MAX, self.snapshot().dword(register.offset()))?;
         }
         for register in IDENTITY.into_iter().chain(BASE_ADDRESSES) {
-            let before = self.snapshot.dword(register.offset());
+            let before = self.snapshot().dword(register.offset());
             let after = self.config.read(register)?;
             if before != after {
                 return Err(ClaimError::NotRestored {
-                    function: self.function,
+                    function: self.function(),
                     offset: register.offset(),
                     before,
                     after,
@@ -305,14 +366,26 @@ impl Claimed {
         self.renew(host)?;
         self.ledger.undo(host).map_err(|errors| {
             let stuck = self.ledger.steps().iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-            ClaimError::Stuck { function: self.function, stuck, errors: Failures(errors) }
+            ClaimError::Stuck { function: self.function(), stuck, errors: Failures(errors) }
         })
     }
 
     /// The device.
     #[must_use]
-    pub const fn function(&self) -> Sbdf {
-        self.function
+    pub fn function(&self) -> Sbdf {
+        self.facts.function
+    }
+
+    /// What others may know of it.
+    #[must_use]
+    pub fn facts(&self) -> &Arc<Facts> {
+        &self.facts
+    }
+
+    /// What a new guest sees of its registers.
+    #[must_use]
+    pub fn view(&self) -> ConfigView {
+        self.view.clone()
     }
 
     /// What Linux knows of it.
@@ -323,8 +396,8 @@ impl Claimed {
 
     /// Its registers when it was claimed.
     #[must_use]
-    pub const fn snapshot(&self) -> &Snapshot {
-        &self.snapshot
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.facts.snapshot
     }
 
     /// Its capabilities, as they were when it was claimed (XSA-337: never as a guest may have made them).

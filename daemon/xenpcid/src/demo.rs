@@ -7,7 +7,7 @@ use pcifront_shim::Width;
 use pcifront_shim::guest::DiscoveredFunction;
 use tokio::sync::{mpsc, oneshot};
 use xenpcid_address::{DomainId, Sbdf};
-use xenpcid_config::Config;
+use xenpcid_config::{Config, Policies};
 use xenpcid_host::PciHost;
 use xenpcid_policy::Snapshot;
 use xenpcid_simhost::{DomainOptions, SimDevice, SimGuest, World};
@@ -53,6 +53,7 @@ pub async fn run() -> Result<(), Box<dyn Error>> {
         world.host(),
         world.xenstore().client(DomainId::DOM0).await?,
         Config::parse(CONFIGURATION, "demo.toml")?,
+        Policies::shipped()?,
         // The demonstration ends only after the daemon does.
         move |event| drop(report.send(event)),
     );

@@ -92,7 +92,8 @@ impl Interrupts {
         self.or_disabled(host, claimed, enabled)
     }
 
-    /// Enables MSI-X entries, by their index in the table, and returns their pirqs in the same order.
+    /// Enables MSI-X entries, by their index in the part of the table that the guest is shown, which has `table_size` entries,
+    /// and returns their pirqs in the same order.
     ///
     /// # Errors
     /// Then no interrupt is enabled.
@@ -101,12 +102,14 @@ impl Interrupts {
         host: &Host,
         domain: DomainId,
         claimed: &Claimed,
+        table_size: u16,
         count: u32,
         entries: &[u16],
     ) -> Result<Vec<u16>, EnableError> {
         self.disable(host, claimed)?;
-        let msix = claimed.capabilities().msix.ok_or(EnableError::NoCapability(InterruptMode::Msix))?;
-        check_entries(&msix, count, entries)?;
+        let msix = claimed.capabilities().msix.filter(|_| table_size > 0);
+        let msix = msix.ok_or(EnableError::NoCapability(InterruptMode::Msix))?;
+        check_entries(table_size, count, entries)?;
         let enabled = self.map_entries(host, domain, claimed, &msix, entries);
         self.or_disabled(host, claimed, enabled)
     }
@@ -140,6 +143,31 @@ impl Interrupts {
         claimed.modify(xenpcid_policy::Access::COMMAND, COMMAND_INTX_DISABLE, COMMAND_INTX_DISABLE)?;
         claimed.modify(msix.control(), MSIX_FUNCTION_MASK, 0)?;
         Ok(pirqs)
+    }
+
+    /// Puts back what a reset of the device has cleared: its vectors are mapped, and Xen knows their addresses.
+    ///
+    /// # Errors
+    /// If the device cannot be written, or Xen cannot.
+    pub fn put_back(&self, host: &Host, claimed: &Claimed) -> Result<(), HostError> {
+        if self.mode == InterruptMode::None {
+            return Ok(());
+        }
+        let capabilities = claimed.capabilities();
+        claimed.modify(xenpcid_policy::Access::COMMAND, COMMAND_INTX_DISABLE, COMMAND_INTX_DISABLE)?;
+        match (self.mode, capabilities.msi, capabilities.msix) {
+            (InterruptMode::Msi, Some(msi), _) => {
+                host.hypervisor.restore_msi(claimed.function())?;
+                claimed.modify(msi.control(), MSI_ENABLE | MSI_MULTIPLE_MESSAGE_ENABLE, MSI_ENABLE)
+            }
+            (InterruptMode::Msix, _, Some(msix)) => {
+                let masked = MSIX_ENABLE | MSIX_FUNCTION_MASK;
+                claimed.modify(msix.control(), masked, masked)?;
+                host.hypervisor.restore_msi(claimed.function())?;
+                claimed.modify(msix.control(), masked, MSIX_ENABLE)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Leaves nothing half enabled. The first error is the one that counts.
@@ -177,8 +205,7 @@ impl Interrupts {
 }
 
 /// At least one entry, as many as were announced, inside the table the guest sees, each once (XSA-164).
-fn check_entries(msix: &MsixCapability, count: u32, entries: &[u16]) -> Result<(), EnableError> {
-    let table_size = msix.visible_table_size();
+fn check_entries(table_size: u16, count: u32, entries: &[u16]) -> Result<(), EnableError> {
     let all_there = u32::try_from(entries.len()) == Ok(count) && count != 0;
     let inside = entries.iter().all(|entry| *entry < table_size);
     let once = entries.iter().collect::<std::collections::BTreeSet<_>>().len() == entries.len();

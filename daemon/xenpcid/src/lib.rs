@@ -12,16 +12,20 @@
 //! * [`claim`]: a device taken from the host; [`assignment`]: given to a guest; [`interrupts`]: its vectors; [`ledger`]: how all
 //!   of that is undone.
 //! * [`demo`]: all of it on a simulated host.
+//! * [`pool`]: where each device is.
+//! * [`denials`]: what a guest tried with its devices and did not get; [`control`]: who may ask for it, and how.
 //! * [`session`]: the handshake with a guest; [`bus`]: its devices; [`ring`]: its requests.
 #![forbid(unsafe_code)]
 
 pub mod assignment;
 pub mod bus;
 pub mod claim;
+pub mod control;
 pub mod demo;
-pub mod interim;
+pub mod denials;
 pub mod interrupts;
 pub mod ledger;
+pub mod pool;
 mod rate_limit;
 pub mod ring;
 pub mod session;

@@ -8,10 +8,13 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::{LocalSet, spawn_local};
 use tracing_subscriber::EnvFilter;
+use xenpcid::control::Control;
 use xenpcid::startup::{LOCK_FILE, check_dom0, check_hypervisor, lock};
 use xenpcid::supervisor::Supervisor;
-use xenpcid_config::Config;
+use xenpcid_config::{Config, Policies};
+use xenpcid_control::Server;
 use xenpcid_host::Host;
 use xenpcid_host::dom0::Dom0Facts;
 use xenstore_protocol::{Client, Endpoint};
@@ -28,7 +31,15 @@ struct Arguments {
     #[arg(short, long, value_name = "FILE", default_value = "/etc/xenpcid/xenpcid.toml")]
     config: PathBuf,
 
-    /// Only reads the file, says what is wrong with it, and ends.
+    /// The operator's own policies, one in each *.toml; those that come with xenpcid are always there.
+    #[arg(long, value_name = "FOLDER", default_value = "/etc/xenpcid/policies")]
+    policies: PathBuf,
+
+    /// The socket for `xenpci`.
+    #[arg(long, value_name = "PATH", default_value = xenpcid_control::SOCKET)]
+    socket: PathBuf,
+
+    /// Only reads the configuration and the policies, says what is wrong with it, and ends.
     #[arg(long)]
     check: bool,
 
@@ -67,7 +78,7 @@ fn main() -> ExitCode {
 
     let result = match arguments.command {
         Some(Command::Demo) => runtime().and_then(|runtime| runtime.block_on(xenpcid::demo::run())),
-        None => daemon(&arguments.config, arguments.check),
+        None => daemon(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -88,9 +99,10 @@ fn runtime() -> Result<tokio::runtime::Runtime, Box<dyn Error>> {
     Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
 }
 
-fn daemon(file: &Path, check: bool) -> Result<(), Box<dyn Error>> {
-    let config = Config::load(file)?;
-    if check {
+fn daemon(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+    let policies = Policies::load(&arguments.policies)?;
+    let config = Config::load_with(&arguments.config, &policies)?;
+    if arguments.check {
         return Ok(());
     }
     check_dom0(&Dom0Facts::read(Path::new("/")))?;
@@ -111,7 +123,19 @@ fn daemon(file: &Path, check: bool) -> Result<(), Box<dyn Error>> {
             }
             tracing::info!("stopping");
         };
-        Supervisor::new(host, xenstore, config, |_| {}).run(shutdown).await?;
+        let supervisor = Supervisor::new(host, xenstore, config, policies, |_| {});
+        let file = arguments.config.display().to_string();
+        let control = Control::new(supervisor.pool(), Some(format!("{major}.{minor}")), Some(file));
+        let server = Server::bind(&arguments.socket)?;
+        // Each connection is a task of this thread, and ends with the daemon.
+        LocalSet::new()
+            .run_until(async {
+                let answering = spawn_local(server.run(control));
+                let result = supervisor.run(shutdown).await;
+                answering.abort();
+                result
+            })
+            .await?;
         Ok(())
     })
 }

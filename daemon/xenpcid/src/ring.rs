@@ -13,7 +13,7 @@ use pcifront_shim::{Answer, BackendEnd, Delivery, Request};
 use tokio::sync::oneshot;
 use xenpcid_address::DomainId;
 use xenpcid_host::{Errno, EventPort, GrantedPage, Host, HostError, Wakeup};
-use xenpcid_policy::VirtualBus;
+use xenpcid_policy::{InterruptMode, VirtualBus};
 
 use crate::assignment::Assigned;
 use crate::interrupts::EnableError;
@@ -79,7 +79,7 @@ impl GuestBus {
                 Ok(value) => Reply::of(ErrorCode::SUCCESS, value),
                 Err(error) => Reply::of(error, request.value),
             },
-            Operation::CONFIG_WRITE => match function.write(request.offset, request.size, request.value) {
+            Operation::CONFIG_WRITE => match function.write(host, request.offset, request.size, request.value) {
                 Ok(()) => Reply::of(ErrorCode::SUCCESS, request.value),
                 Err(error) => Reply::of(error, request.value),
             },
@@ -118,14 +118,16 @@ impl GuestBus {
 
 fn enable(host: &Host, domain: DomainId, function: &mut Assigned, request: &Request) -> Result<Reply, EnableError> {
     let (interrupts, claimed, view) = function.interrupt_parts();
-    let enabled =
-        if request.operation == Operation::ENABLE_MSI {
-            interrupts.enable_msi(host, domain, claimed).map(|pirq| Reply::of(ErrorCode::SUCCESS, pirq.0))
-        } else {
-            interrupts
-                .enable_msix(host, domain, claimed, request.value, request.entries.as_slice())
-                .map(|vectors| Reply { error: ErrorCode::SUCCESS, value: 0, vectors })
-        };
+    let enabled = if request.operation == Operation::ENABLE_MSI {
+        match view.offers_msi() {
+            true => interrupts.enable_msi(host, domain, claimed).map(|pirq| Reply::of(ErrorCode::SUCCESS, pirq.0)),
+            false => Err(EnableError::NoCapability(InterruptMode::Msi)),
+        }
+    } else {
+        interrupts
+            .enable_msix(host, domain, claimed, view.msix_vectors(), request.value, request.entries.as_slice())
+            .map(|vectors| Reply { error: ErrorCode::SUCCESS, value: 0, vectors })
+    };
     view.set_interrupt_mode(interrupts.mode());
     enabled
 }

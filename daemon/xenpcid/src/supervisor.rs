@@ -14,15 +14,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::sync::Arc;
 
 use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinSet, LocalSet};
 use xenpcid_address::{DomainId, Sbdf};
-use xenpcid_config::{Config, Device, Domain, DomainSelector};
+use xenpcid_config::{Config, Domain, DomainSelector, Policies};
 use xenpcid_host::{DomainInfo, Host, HostError};
 use xenstore_protocol::{Client, InvalidPath, Path};
 
 use crate::claim::Claimed;
+use crate::pool::{Declared, Pool, Slot};
 use crate::rate_limit::{Line, RateLimit};
 use crate::session::{self, Ended, Guest, Outcome, Stop};
 
@@ -38,18 +40,6 @@ pub enum SupervisorError {
     /// A name cannot be a node.
     #[error(transparent)]
     Path(#[from] InvalidPath),
-}
-
-/// A device that is declared.
-enum Slot {
-    /// Not claimed yet, or the claim failed and is tried again when a domain wants the device.
-    Unclaimed,
-    /// In quarantine, ready.
-    Free(Box<Claimed>),
-    /// A session has it.
-    Lent(DomainId),
-    /// In quarantine, not ready.
-    Broken,
 }
 
 /// A guest being served.
@@ -74,7 +64,8 @@ pub struct Supervisor {
     host: Host,
     xenstore: Client,
     config: Config,
-    pool: BTreeMap<Sbdf, Slot>,
+    policies: Arc<Policies>,
+    pool: Arc<Pool>,
     sessions: BTreeMap<DomainId, Session>,
     running: JoinSet<Ended>,
     /// Domains that were told why they get nothing. Forgotten when they are gone.
@@ -85,19 +76,31 @@ pub struct Supervisor {
 impl Supervisor {
     /// A daemon for what is declared; `report` is told what happens.
     #[must_use]
-    pub fn new(host: Host, xenstore: Client, config: Config, report: impl FnMut(Event) + 'static) -> Self {
-        let devices = config.domains.iter().flat_map(|domain| &domain.devices);
-        let pool = devices.map(|device| (device.sbdf, Slot::Unclaimed)).collect();
+    pub fn new(
+        host: Host,
+        xenstore: Client,
+        config: Config,
+        policies: Policies,
+        report: impl FnMut(Event) + 'static,
+    ) -> Self {
+        let pool = Arc::new(Pool::new(&config));
         Self {
             host,
             xenstore,
             config,
+            policies: Arc::new(policies),
             pool,
             sessions: BTreeMap::new(),
             running: JoinSet::new(),
             settled: BTreeSet::new(),
             report: Box::new(report),
         }
+    }
+
+    /// Where each device is, for others to look.
+    #[must_use]
+    pub fn pool(&self) -> Arc<Pool> {
+        self.pool.clone()
     }
 
     /// Claims what is declared, serves domains as they come and go until `shutdown`, and gives back to dom0 what
@@ -116,7 +119,8 @@ impl Supervisor {
         let mut introduced = self.xenstore.watch(&Path::INTRODUCE_DOMAIN).await?;
         let mut released = self.xenstore.watch(&Path::RELEASE_DOMAIN).await?;
         tokio::pin!(shutdown);
-        let devices: Vec<Device> = self.config.domains.iter().flat_map(|domain| domain.devices.clone()).collect();
+        let devices: Vec<Sbdf> =
+            self.config.domains.iter().flat_map(|domain| &domain.devices).map(|device| device.sbdf).collect();
         for device in devices {
             tokio::select! {
                 biased;
@@ -207,17 +211,17 @@ impl Supervisor {
             return self.refuse(guest);
         }
         for device in &declared.devices {
-            if let Some(Slot::Lent(other)) = self.pool.get(&device.sbdf) {
+            if let Some(Slot::Lent(other, _)) = self.pool.lock().get(&device.sbdf).map(|declared| &declared.slot) {
                 // The domain's former life, which is still being taken down. Its end brings us here again.
-                tracing::info!(domain = %guest, function = %device.sbdf, from = other.0, "waits for its device");
+                tracing::info!(domain = %guest, function = %device.sbdf, from = %other, "waits for its device");
                 return;
             }
         }
         for device in &declared.devices {
-            if matches!(self.pool.get(&device.sbdf), Some(Slot::Unclaimed)) {
-                self.claim(device.clone()).await;
+            if self.is(device.sbdf, |slot| matches!(slot, Slot::Unclaimed)) {
+                self.claim(device.sbdf).await;
             }
-            if !matches!(self.pool.get(&device.sbdf), Some(Slot::Free(_))) {
+            if !self.is(device.sbdf, |slot| matches!(slot, Slot::Free(_))) {
                 tracing::error!(domain = %guest, function = %device.sbdf,
                     "gets no devices: this one is not to be had, for the reason given above");
                 return self.refuse(guest);
@@ -225,15 +229,21 @@ impl Supervisor {
         }
         let mut devices = Vec::with_capacity(declared.devices.len());
         for device in &declared.devices {
-            if let Some(slot) = self.pool.get_mut(&device.sbdf)
-                && let Slot::Free(claimed) = std::mem::replace(slot, Slot::Lent(guest.domain))
-            {
+            let mut pool = self.pool.lock();
+            let Some(Declared { slot, .. }) = pool.get_mut(&device.sbdf) else { continue };
+            let Some(facts) = slot.facts().cloned() else { continue };
+            facts.denials.begin(&guest);
+            if let Slot::Free(claimed) = std::mem::replace(slot, Slot::Lent(guest.clone(), facts)) {
                 devices.push(claimed);
             }
         }
         let (stop, stopped) = oneshot::channel();
         self.sessions.insert(guest.domain, Session { stop: Some(stop) });
         self.running.spawn_local(session::serve(self.host.clone(), self.xenstore.clone(), guest, devices, stopped));
+    }
+
+    fn is(&self, function: Sbdf, what: impl Fn(&Slot) -> bool) -> bool {
+        self.pool.lock().get(&function).is_some_and(|declared| what(&declared.slot))
     }
 
     /// Takes in what a session gave back.
@@ -256,10 +266,10 @@ impl Supervisor {
                 Err((claimed, error)) => {
                     let function = claimed.function();
                     tracing::error!(%function, domain = %guest, %error, "cannot be given to another guest");
-                    (function, Slot::Broken)
+                    (function, Slot::Broken(claimed.facts().clone()))
                 }
             };
-            self.pool.insert(function, slot);
+            self.pool.put(function, slot);
         }
         match outcome {
             Outcome::Released => (self.report)(Event::Released(guest)),
@@ -279,15 +289,19 @@ impl Supervisor {
         (self.report)(Event::Refused(guest));
     }
 
-    async fn claim(&mut self, device: Device) {
-        let host = self.host.clone();
-        let function = device.sbdf;
-        match tokio::task::spawn_blocking(move || Claimed::claim(&host, &device)).await {
+    async fn claim(&mut self, function: Sbdf) {
+        let Some((device, vectors)) =
+            self.pool.lock().get(&function).map(|declared| (declared.device.clone(), declared.vectors))
+        else {
+            return;
+        };
+        let (host, policies) = (self.host.clone(), self.policies.clone());
+        match tokio::task::spawn_blocking(move || Claimed::claim(&host, &device, &policies, vectors)).await {
             Ok(Ok(claimed)) => {
                 let description = claimed.description();
                 tracing::info!(%function, vendor = format_args!("{:04x}", description.vendor),
-                    device = format_args!("{:04x}", description.device), "claimed");
-                self.pool.insert(function, Slot::Free(claimed));
+                    device = format_args!("{:04x}", description.device), policy = %claimed.facts().policy.name, "claimed");
+                self.pool.put(function, Slot::Free(claimed));
             }
             Ok(Err(error)) => tracing::error!(%function, %error, "cannot be claimed"),
             Err(error) => {
@@ -299,8 +313,9 @@ impl Supervisor {
     /// Gives to dom0 what no guest has. Running guests keep their devices, and their I/O goes on; their configuration accesses
     /// are not answered until the guests start again under a new daemon.
     async fn give_back(&mut self) {
-        for (function, slot) in std::mem::take(&mut self.pool) {
-            match slot {
+        let devices = std::mem::take(&mut *self.pool.lock());
+        for (function, declared) in devices {
+            match declared.slot {
                 Slot::Free(claimed) => {
                     let host = self.host.clone();
                     match tokio::task::spawn_blocking(move || claimed.release(&host)).await {
@@ -311,8 +326,8 @@ impl Supervisor {
                         }
                     }
                 }
-                Slot::Broken => tracing::warn!(%function, "stays in quarantine"),
-                Slot::Lent(_) | Slot::Unclaimed => {}
+                Slot::Broken(_) => tracing::warn!(%function, "stays in quarantine"),
+                Slot::Lent(..) | Slot::Unclaimed => {}
             }
         }
     }

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use xenpcid::assignment::Assigned;
 use xenpcid::claim::{ClaimError, Claimed};
 use xenpcid_address::{DomainId, Sbdf};
-use xenpcid_config::{Device, ResetRequirement};
-use xenpcid_host::{Errno, PciHost};
+use xenpcid_config::{Device, Policies, ResetRequirement, VECTORS_MAX};
+use xenpcid_host::{Errno, Host, PciHost};
 use xenpcid_policy::VirtualBus;
 use xenpcid_simhost::{DomainOptions, SimDevice, World};
 
@@ -24,6 +24,11 @@ enum End {
     Complete,
 }
 
+/// Claims a device with the policies that come with xenpcid.
+fn claim(host: &Host, device: &Device) -> Result<Box<Claimed>, ClaimError> {
+    Claimed::claim(host, device, &Policies::shipped().unwrap(), VECTORS_MAX)
+}
+
 fn host_with_nvme() -> World {
     let world = World::new();
     world.add_device(SimDevice::nvme(NVME));
@@ -33,7 +38,7 @@ fn host_with_nvme() -> World {
 /// Claim, assign, take back, release; after a failure, what the daemon would do next.
 fn life(world: &World, domain: DomainId) -> End {
     let host = world.host();
-    let claimed = match Claimed::claim(&host, &DEVICE) {
+    let claimed = match claim(&host, &DEVICE) {
         Ok(claimed) => claimed,
         Err(_) => return End::NotClaimed,
     };

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use harness::{E1000E, NVME, ONE_GUEST, host_with_devices, released, start, under_the_daemon, under_the_daemon_on};
 use pcifront_shim::{Request, Width};
-use xenpcid::claim::Claimed;
+use xenpcid::claim::{ClaimError, Claimed};
 use xenpcid_address::{DomainId, Sbdf};
-use xenpcid_config::{Device, ResetRequirement};
-use xenpcid_host::{Errno, EventChannels, EventPort, HostError, PciHost, Wakeup};
+use xenpcid_config::{Device, Policies, ResetRequirement, VECTORS_MAX};
+use xenpcid_host::{Errno, EventChannels, EventPort, Host, HostError, PciHost, Wakeup};
 use xenpcid_simhost::{DomainOptions, SimDevice, SimGuest, World};
 use xenstore_protocol::memory::{Fault, FaultAction};
 use xenstore_protocol::pci_nodes::PciNodes;
@@ -21,6 +21,11 @@ use xenstore_protocol::{Path, XenbusState};
 
 /// Where the MSI-X capability of the simulated NVMe has its Message Control.
 const MSIX_CONTROL: usize = 0x52;
+
+/// Claims a device with the policies that come with xenpcid.
+fn claim(host: &Host, device: &Device) -> Result<Box<Claimed>, ClaimError> {
+    Claimed::claim(host, device, &Policies::shipped().unwrap(), VECTORS_MAX)
+}
 
 #[tokio::test]
 async fn vector_that_cannot_be_had_leaves_msix_off() {
@@ -129,10 +134,10 @@ fn device_that_a_crashed_daemon_left_and_that_cannot_be_reset_goes_to_no_driver_
     let world = World::new();
     world.add_device(SimDevice::nvme(NVME));
     let device = Device::new(NVME);
-    std::mem::forget(Claimed::claim(&world.host(), &device).map_err(|error| error.to_string()).unwrap());
+    std::mem::forget(claim(&world.host(), &device).map_err(|error| error.to_string()).unwrap());
     world.fail("reset", 1, Errno::ETIMEDOUT);
 
-    let claimed = Claimed::claim(&world.host(), &device).map(drop);
+    let claimed = claim(&world.host(), &device).map(drop);
 
     assert!(claimed.is_err());
     assert_eq!(world.describe(NVME).unwrap().driver.as_deref(), Some("pci-stub"));
@@ -234,7 +239,7 @@ fn device_that_shares_a_page_of_memory_with_another_is_refused() {
     world.add_device(SimDevice::from_recording(E1000E, &one).unwrap().with_driver("e1000e"));
     world.add_device(SimDevice::from_recording(neighbour, &other).unwrap());
 
-    let error = Claimed::claim(&world.host(), &Device { reset: ResetRequirement::BestEffort, ..Device::new(E1000E) });
+    let error = claim(&world.host(), &Device { reset: ResetRequirement::BestEffort, ..Device::new(E1000E) });
 
     let error = error.map(drop).unwrap_err().to_string();
     assert!(error.contains("0000:09:00.0") && error.contains("0xfe"), "{error}");

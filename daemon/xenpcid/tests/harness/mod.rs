@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use xenpcid::supervisor::{Event, Supervisor};
 use xenpcid_address::{DomainId, Sbdf};
-use xenpcid_config::Config;
+use xenpcid_config::{Config, Policies};
 use xenpcid_host::Host;
 use xenpcid_simhost::{DomainOptions, SimDevice, SimGuest, World};
 
@@ -42,7 +42,7 @@ pub async fn under_the_daemon_on(host: Host, world: &World, toml: &str, story: i
     let (stop, stopped) = oneshot::channel::<()>();
     let config = Config::parse(toml, "test.toml").unwrap();
     let xenstore = world.xenstore().client(DomainId::DOM0).await.unwrap();
-    let supervisor = Supervisor::new(host, xenstore, config, move |event| {
+    let supervisor = Supervisor::new(host, xenstore, config, Policies::shipped().unwrap(), move |event| {
         let _ = report.send(event);
     });
     let story = async {
