@@ -376,7 +376,11 @@ impl Plan {
             }
             Place::InCapability { capability, offset, width } => {
                 let starts = self.capabilities.starts(*capability);
-                let fits = |start: &u16| start.saturating_add(width.bytes()) <= size;
+                let end = match capability {
+                    AnyCapabilityId::Conventional(_) => ConfigSize::Conventional.bytes(),
+                    AnyCapabilityId::Extended(_) => size,
+                };
+                let fits = |start: &u16| start.saturating_add(width.bytes()) <= end;
                 starts.map(|start| start.saturating_add(*offset)).filter(fits).collect()
             }
             Place::At { offset, .. } => {

@@ -183,7 +183,7 @@ impl AnyCapabilityId {
 /// The name that takes fewest changes, if they are few.
 fn nearest(wrong: &str, names: impl Iterator<Item = &'static str>) -> Option<&'static str> {
     let (distance, name) = names.map(|name| (distance(wrong, name), name)).min()?;
-    (distance <= wrong.len() / 3 + 1).then_some(name)
+    (distance <= wrong.len().div_ceil(3)).then_some(name)
 }
 
 /// Levenshtein's: how many characters are to be inserted, removed or replaced.
