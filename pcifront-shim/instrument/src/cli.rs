@@ -39,6 +39,25 @@ pub enum Command {
     /// Something on the bus.
     #[command(flatten)]
     OnBus(BusCommand),
+    /// Compare two recordings of dump, random or replay, register by register; runs anywhere
+    ///
+    /// Each difference is shown by function, register and kind of access, with what both answered. It must be on the reviewed
+    /// list, or the exit status is 1. The list is TOML:
+    ///
+    ///   [[difference]]
+    ///   where = "pm.pmcsr"        # a register, or "pm.*": everything in a capability
+    ///   operation = "read"        # dump, read or write; without it any
+    ///   function = "00:00.0"      # without it any
+    ///   a = "success"             # what A answers: value, success, nothing, or an error's name; without it anything
+    ///   b = "access_denied"       # what B answers
+    ///   reason = "why it is right"
+    #[command(
+        verbatim_doc_comment,
+        after_help = "\
+Example:
+  pcifront-shim compare pciback.txt xenpcid.txt --expect reviewed.toml"
+    )]
+    Compare(Compare),
 }
 
 /// What needs a bus.
@@ -52,6 +71,18 @@ pub enum BusCommand {
     ///
     /// Only reads. A dword that the backend refuses is ff ff ff ff, and named in a comment.
     Dump(Dump),
+    /// Make seeded random reads and writes, and write each with its answer, one a line
+    ///
+    /// All sizes and all offsets, mostly valid and mostly where registers are; each write is followed by a read of what was
+    /// written. The same seed makes the same requests whatever is answered. Registers that would break the device or the
+    /// machine, or whose answers depend on time, are spared. The output starts with the configuration space as it was before,
+    /// and can be compared and replayed.
+    #[command(after_help = "\
+Examples:
+  pcifront-shim random --seed 1 --count 10000 -o xenpcid.txt
+  pcifront-shim random --seed 1 --count 10000 --layout pciback.txt -o xenpcid.txt
+                        spares what is where pciback.txt has it, to compare with pciback.txt")]
+    Random(Random),
 }
 
 /// Arguments of `probe`.
@@ -74,6 +105,47 @@ pub struct Dump {
     /// Only this function, such as 00:00.0; can be given several times
     #[arg(long, value_name = "ADDRESS")]
     pub function: Vec<Sbdf>,
+    /// Write to this file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// Arguments of `random`.
+#[derive(Debug, Args)]
+pub struct Random {
+    /// Number that makes the requests what they are
+    #[arg(long)]
+    pub seed: u64,
+    /// How many requests
+    #[arg(long, default_value = "1000")]
+    pub count: usize,
+    /// Only this function, such as 00:00.0; can be given several times
+    #[arg(long, value_name = "ADDRESS")]
+    pub function: Vec<Sbdf>,
+    /// Spare what this list has instead of the built-in one (TOML: register, why; bits, access)
+    #[arg(long, value_name = "FILE")]
+    pub spare: Option<PathBuf>,
+    /// Take the places of capabilities from this recording instead of the device
+    #[arg(long, value_name = "FILE")]
+    pub layout: Option<PathBuf>,
+    /// Write to this file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// Arguments of `compare`.
+#[derive(Debug, Args)]
+pub struct Compare {
+    /// First recording
+    pub a: PathBuf,
+    /// Second recording
+    pub b: PathBuf,
+    /// The reviewed list of differences
+    #[arg(long, value_name = "FILE")]
+    pub expect: Option<PathBuf>,
+    /// Write JSON
+    #[arg(long)]
+    pub json: bool,
     /// Write to this file instead of standard output
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,

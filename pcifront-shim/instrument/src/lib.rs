@@ -17,11 +17,16 @@
 pub mod bus;
 pub mod cli;
 pub mod commands;
+pub mod compare;
 pub mod config_text;
 mod error;
+pub mod exchange;
 pub mod guest;
 pub mod handshake;
+pub mod recording;
 pub mod registers;
+pub mod rng;
+pub mod spare;
 mod stop;
 
 pub use error::Error;

@@ -25,6 +25,7 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<(), Error> {
     let mut out = BufWriter::new(std::io::stdout());
     let result = match &arguments.command {
+        Command::Compare(arguments) => commands::compare::run(arguments, &mut out),
         Command::OnBus(command) => on_bus(arguments, |bus| commands::run(command, bus, &mut out)),
     };
     out.flush()?;

@@ -76,7 +76,18 @@ impl Layout {
         self.areas.push(Area { name, start: found.offset, end });
     }
 
-    /// Bytes of the space.
+    /// This layout, with what only another one of the same function has.
+    #[must_use]
+    pub fn with(mut self, other: Self) -> Self {
+        let own = self.registers.clone();
+        let is_new = |place: &Placed| !own.iter().any(|register| register.overlaps(place.offset, place.bytes));
+        self.registers.extend(other.registers.into_iter().filter(is_new));
+        self.areas.extend(other.areas);
+        self.size = self.size.max(other.size);
+        self
+    }
+
+    /// Bytes of the space; 0 if nothing is known of it.
     #[must_use]
     pub fn size(&self) -> u16 {
         self.size

@@ -1,7 +1,9 @@
 //! The subcommands.
 
+pub mod compare;
 mod dump;
 mod probe;
+pub mod random;
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -21,6 +23,7 @@ pub fn run<C: Connection>(command: &BusCommand, bus: &mut Bus<C>, out: &mut dyn 
     match command {
         BusCommand::Probe(arguments) => probe::run(arguments, bus, out),
         BusCommand::Dump(arguments) => dump::run(arguments, bus, out),
+        BusCommand::Random(arguments) => random::run(arguments, bus, out),
     }
 }
 
