@@ -1,9 +1,11 @@
 //! The whole daemon in one process, on the simulated host.
 
 use std::error::Error;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use xenpcid::pool::Pool;
 use xenpcid::supervisor::{Event, Supervisor};
 use xenpcid_address::{DomainId, Sbdf};
 use xenpcid_config::{Config, Policies};
@@ -38,16 +40,29 @@ pub async fn under_the_daemon(world: &World, toml: &str, story: impl AsyncFnOnce
 
 /// As [`under_the_daemon`], on a host that is not quite the simulated one.
 pub async fn under_the_daemon_on(host: Host, world: &World, toml: &str, story: impl AsyncFnOnce(Events) -> Outcome) {
+    let policies = Policies::shipped().unwrap();
+    under_the_daemon_with(host, world, toml, policies, async |events, _| story(events).await).await;
+}
+
+/// As [`under_the_daemon_on`], with these policies; the story is also told where the devices are.
+pub async fn under_the_daemon_with(
+    host: Host,
+    world: &World,
+    toml: &str,
+    policies: Policies,
+    story: impl AsyncFnOnce(Events, Arc<Pool>) -> Outcome,
+) {
     let (report, mut events) = mpsc::unbounded_channel();
     let (stop, stopped) = oneshot::channel::<()>();
     let config = Config::parse(toml, "test.toml").unwrap();
     let xenstore = world.xenstore().client(DomainId::DOM0).await.unwrap();
-    let supervisor = Supervisor::new(host, xenstore, config, Policies::shipped().unwrap(), move |event| {
+    let supervisor = Supervisor::new(host, xenstore, config, policies, move |event| {
         let _ = report.send(event);
     });
+    let pool = supervisor.pool();
     let story = async {
         assert!(matches!(events.recv().await, Some(Event::Ready)));
-        story(events).await.unwrap();
+        story(events, pool).await.unwrap();
         stop.send(()).unwrap();
     };
     let shutdown = async {
