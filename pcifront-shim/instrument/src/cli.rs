@@ -39,6 +39,14 @@ pub enum Command {
     /// Something on the bus.
     #[command(flatten)]
     OnBus(BusCommand),
+    /// Run several commands over one connection, up to the first that fails
+    ///
+    /// One a line: probe, dump, random, replay, bench or torture with their arguments, separated by blanks, without quotes.
+    /// Empty lines and lines that start with # are passed over. For backends that connect once only, as xen-pciback.
+    #[command(after_help = "\
+Example:
+  printf 'dump -o before.txt\\nrandom --seed 1 -o random.txt\\nbench --json -o bench.json\\n' | pcifront-shim session")]
+    Session(Session),
     /// Compare two recordings of dump, random or replay, register by register; runs anywhere
     ///
     /// Each difference is shown by function, register and kind of access, with what both answered. It must be on the reviewed
@@ -83,6 +91,32 @@ Examples:
   pcifront-shim random --seed 1 --count 10000 --layout pciback.txt -o xenpcid.txt
                         spares what is where pciback.txt has it, to compare with pciback.txt")]
     Random(Random),
+    /// Make recorded accesses once more, and say which are answered otherwise
+    ///
+    /// FILE is a trace (R|W SIZE OFFSET VALUE a line), made to the first function or to --function, or a recording of random
+    /// or replay. The exit status is 1 if an answer differs.
+    #[command(after_help = "\
+Example:
+  pcifront-shim replay pcifront-6.1-e1000e.trace --record xenpcid.txt")]
+    Replay(Replay),
+    /// Measure round trips of configuration reads: minimum, percentiles, maximum, requests per second
+    #[command(after_help = "\
+Example:
+  pcifront-shim bench --count 10000 --register 0x0:4 --json")]
+    Bench(Bench),
+    /// Send requests that no honest guest sends, and see whether the backend survives
+    ///
+    /// Operations that do not exist, offsets, sizes and addresses that are none, interrupts switched on and off with any
+    /// number of any vectors, requests changed under way, the active bit toggled, floods of notifications. Configuration is
+    /// written only by valid requests that spare what random spares, and the Command register. Afterwards interrupts are
+    /// off, and each function must answer an honest read as before: or the exit status is 1. Counts are printed by answer.
+    ///
+    /// A backend with a defect can take the whole machine down: xen-pciback hands negative offsets to the machine's own
+    /// accessors. Not for machines that are needed.
+    #[command(after_help = "\
+Example:
+  pcifront-shim torture --seed 1 --seconds 60")]
+    Torture(Torture),
 }
 
 /// Arguments of `probe`.
@@ -133,6 +167,75 @@ pub struct Random {
     pub output: Option<PathBuf>,
 }
 
+/// Arguments of `session`.
+#[derive(Debug, Args)]
+pub struct Session {
+    /// File with the commands; standard input without it
+    pub file: Option<PathBuf>,
+}
+
+/// Arguments of `replay`.
+#[derive(Debug, Args)]
+pub struct Replay {
+    /// Trace or recording
+    pub file: PathBuf,
+    /// The function that a trace is made to, such as 00:00.0; the first of the bus without it
+    #[arg(long, value_name = "ADDRESS")]
+    pub function: Option<Sbdf>,
+    /// Write configuration spaces and answers to this file, to compare or replay them
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+}
+
+/// Arguments of `bench`.
+#[derive(Debug, Args)]
+pub struct Bench {
+    /// How many reads
+    #[arg(long, default_value = "1000", value_parser = clap::value_parser!(u32).range(1..))]
+    pub count: u32,
+    /// The function, such as 00:00.0; the first of the bus without it
+    #[arg(long, value_name = "ADDRESS")]
+    pub function: Option<Sbdf>,
+    /// The register: offset and bytes
+    #[arg(long, value_name = "OFFSET:SIZE", default_value = "0x0:4", value_parser = register)]
+    pub register: (i32, i32),
+    /// Write JSON; times are nanoseconds
+    #[arg(long)]
+    pub json: bool,
+    /// Write to this file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// Arguments of `torture`.
+#[derive(Debug, Args)]
+pub struct Torture {
+    /// Number that makes the attacks what they are
+    #[arg(long)]
+    pub seed: u64,
+    /// How long
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, required_unless_present = "count", conflicts_with = "count")]
+    pub seconds: Option<Duration>,
+    /// How many attacks
+    #[arg(long)]
+    pub count: Option<u64>,
+    /// Only this function, such as 00:00.0; can be given several times
+    #[arg(long, value_name = "ADDRESS")]
+    pub function: Vec<Sbdf>,
+    /// Spare what this list has instead of the built-in one
+    #[arg(long, value_name = "FILE")]
+    pub spare: Option<PathBuf>,
+    /// Seconds to wait for the answer to a request that was spoilt under way, which may never come
+    #[arg(long, value_name = "SECONDS", default_value = "0.5", value_parser = seconds)]
+    pub patience: Duration,
+    /// Write JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Write to this file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
 /// Arguments of `compare`.
 #[derive(Debug, Args)]
 pub struct Compare {
@@ -156,4 +259,16 @@ fn seconds(text: &str) -> Result<Duration, String> {
     let wrong = || "a number of seconds greater than 0, such as 5 or 0.5".to_owned();
     let number: f64 = text.parse().map_err(|_| wrong())?;
     Duration::try_from_secs_f64(number).ok().filter(|time| !time.is_zero()).ok_or_else(wrong)
+}
+
+/// An offset, decimal or hexadecimal with 0x, and 1, 2 or 4 bytes.
+fn register(text: &str) -> Result<(i32, i32), String> {
+    let wrong = || "an offset and 1, 2 or 4 bytes, such as 0x0:4".to_owned();
+    let (offset, size) = text.split_once(':').ok_or_else(wrong)?;
+    let offset = match offset.strip_prefix("0x") {
+        Some(digits) => u16::from_str_radix(digits, 16),
+        None => offset.parse(),
+    };
+    let size = size.parse().ok().filter(|size| [1, 2, 4].contains(size)).ok_or_else(wrong)?;
+    Ok((offset.map_err(|_| wrong())?.into(), size))
 }

@@ -25,6 +25,8 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<(), Error> {
     let mut out = BufWriter::new(std::io::stdout());
     let result = match &arguments.command {
+        Command::Session(session) => commands::session::read(session)
+            .and_then(|lines| on_bus(arguments, |bus| commands::session::run(&lines, bus, &mut out))),
         Command::Compare(arguments) => commands::compare::run(arguments, &mut out),
         Command::OnBus(command) => on_bus(arguments, |bus| commands::run(command, bus, &mut out)),
     };

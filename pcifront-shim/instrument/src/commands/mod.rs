@@ -1,9 +1,13 @@
 //! The subcommands.
 
+mod bench;
 pub mod compare;
 mod dump;
 mod probe;
 pub mod random;
+mod replay;
+pub mod session;
+mod torture;
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -24,6 +28,9 @@ pub fn run<C: Connection>(command: &BusCommand, bus: &mut Bus<C>, out: &mut dyn 
         BusCommand::Probe(arguments) => probe::run(arguments, bus, out),
         BusCommand::Dump(arguments) => dump::run(arguments, bus, out),
         BusCommand::Random(arguments) => random::run(arguments, bus, out),
+        BusCommand::Replay(arguments) => replay::run(arguments, bus, out),
+        BusCommand::Bench(arguments) => bench::run(arguments, bus, out),
+        BusCommand::Torture(arguments) => torture::run(arguments, bus, out),
     }
 }
 
