@@ -50,10 +50,7 @@ impl Plan {
         }
         dword.reset = initial & !dword.hardware;
         dword.shadow = dword.reset;
-        dword.seen =
-            u32::from_le_bytes([0, 1, 2, 3].map(|lane: u16| {
-                self.claimed.get(usize::from(offset.saturating_add(lane))).copied().unwrap_or_default()
-            }));
+        dword.seen = self.claimed_at(offset);
         dword
     }
 
@@ -78,13 +75,15 @@ impl Plan {
             match shown {
                 Shown::Enabled(mode) => view.enabled.push((index, mask, mode)),
                 Shown::PowerState if dword.store & mask != 0 => {
-                    let capabilities = self.claimed_word(placed.offset.saturating_sub(2));
+                    let capabilities = self.claimed_at(placed.offset.saturating_sub(2));
                     dword.behaviour = Behaviour::PowerState { mask, supported: supported_power_states(capabilities) };
                 }
-                Shown::FunctionReset if dword.store & mask != 0 => {
+                Shown::FunctionReset { distance, capable } if dword.store & mask != 0 => {
                     dword.store &= !mask;
-                    dword.behaviour = Behaviour::FunctionReset { mask };
                     dword.quiet |= mask;
+                    if self.claimed_at(placed.offset.saturating_sub(distance)) & capable != 0 {
+                        dword.behaviour = Behaviour::FunctionReset { mask };
+                    }
                 }
                 Shown::BaseAddress(number) => {
                     match self.base_addresses.get(usize::from(number)).filter(|base| !base.is_absent()) {
@@ -99,17 +98,12 @@ impl Plan {
             }
         }
     }
-
-    fn claimed_word(&self, offset: u16) -> u16 {
-        let byte = |at: u16| self.claimed.get(usize::from(at)).copied().unwrap_or_default();
-        u16::from_le_bytes([byte(offset), byte(offset.saturating_add(1))])
-    }
 }
 
 /// Sets the masks of one bit.
 fn place_bit(dword: &mut Dword, mask: u32, field: Option<&Field>, read: ReadAction, write: WriteAction) {
     let kind = field.map_or(Kind::ReadWrite, |field| field.kind);
-    let starts_something = matches!(kind, Kind::Command | Kind::Guarded { shown: Shown::FunctionReset, .. });
+    let starts_something = matches!(kind, Kind::Command | Kind::Guarded { shown: Shown::FunctionReset { .. }, .. });
     if starts_something {
         dword.command |= mask;
     }
@@ -139,7 +133,7 @@ fn place_bit(dword: &mut Dword, mask: u32, field: Option<&Field>, read: ReadActi
 }
 
 /// States by number of bit, from Power Management Capabilities: D0 and D3 always (PM 3.2.3).
-fn supported_power_states(capabilities: u16) -> u8 {
+fn supported_power_states(capabilities: u32) -> u8 {
     let d1 = if capabilities & 0x0200 != 0 { 0b0010 } else { 0 };
     let d2 = if capabilities & 0x0400 != 0 { 0b0100 } else { 0 };
     0b1001 | d1 | d2

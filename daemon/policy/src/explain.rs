@@ -146,14 +146,6 @@ impl Plan {
             _ => format!("{offset:#05x}").into(),
         }
     }
-
-    fn claimed_at(&self, offset: u16) -> u32 {
-        let mut bytes = [0; 4];
-        for (byte, value) in bytes.iter_mut().zip(self.claimed.iter().skip(usize::from(offset))) {
-            *byte = *value;
-        }
-        u32::from_le_bytes(bytes)
-    }
 }
 
 impl Placed {

@@ -425,7 +425,7 @@ impl Plan {
     /// What guarded bits read at first, in the register's position.
     fn natural_value(&self, shown: Shown, offset: u16, snapshot: &Snapshot) -> u32 {
         match shown {
-            Shown::Zero | Shown::Enabled(_) | Shown::PowerState | Shown::FunctionReset => 0,
+            Shown::Zero | Shown::Enabled(_) | Shown::PowerState | Shown::FunctionReset { .. } => 0,
             Shown::Kept(value) => value,
             // Already there, as the guest is to see it.
             Shown::Claimed | Shown::Hardware => self.initial_at(offset),
@@ -449,6 +449,15 @@ impl Plan {
         }
         u32::from_le_bytes(bytes)
     }
+
+    /// What the device had in the four bytes at `offset` at the time of the claim.
+    pub(crate) fn claimed_at(&self, offset: u16) -> u32 {
+        let mut bytes = [0; 4];
+        for (byte, value) in bytes.iter_mut().zip(self.claimed.iter().skip(usize::from(offset))) {
+            *byte = *value;
+        }
+        u32::from_le_bytes(bytes)
+    }
 }
 
 /// A mask as seen from a register that starts `distance` bytes later.
@@ -462,7 +471,7 @@ fn shifted(mask: u32, distance: i32) -> u32 {
 pub(crate) const fn natural(shown: Shown) -> (ReadAction, WriteAction) {
     match shown {
         Shown::Hardware => (ReadAction::Pass, WriteAction::Discard),
-        Shown::Kept(_) | Shown::PowerState | Shown::BaseAddress(_) | Shown::FunctionReset => {
+        Shown::Kept(_) | Shown::PowerState | Shown::BaseAddress(_) | Shown::FunctionReset { .. } => {
             (ReadAction::Emulate, WriteAction::Emulate)
         }
         _ => (ReadAction::Emulate, WriteAction::Discard),

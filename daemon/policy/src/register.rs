@@ -78,8 +78,13 @@ pub enum Shown {
     PowerState,
     /// The BAR of that number (6 is the expansion ROM), from the resource table.
     BaseAddress(u8),
-    /// Zero; a guest that writes 1 has the daemon reset the function.
-    FunctionReset,
+    /// Zero; a guest that writes 1 has the daemon reset the function, if the capability says that it can be reset so.
+    FunctionReset {
+        /// How many bytes before this register the one is that says so.
+        distance: u16,
+        /// The bit of that register.
+        capable: u32,
+    },
 }
 
 impl Shown {
@@ -92,7 +97,7 @@ impl Shown {
     /// Whether a policy may say what becomes of writes, short of passing them.
     #[must_use]
     pub const fn can_be_written_otherwise(self) -> bool {
-        self.can_be_read_otherwise() || matches!(self, Self::Enabled(_) | Self::PowerState | Self::FunctionReset)
+        self.can_be_read_otherwise() || matches!(self, Self::Enabled(_) | Self::PowerState | Self::FunctionReset { .. })
     }
 }
 

@@ -113,7 +113,7 @@ impl Rule {
             let reads_otherwise = self.read != ReadAction::Emulate || self.reset_value.is_some();
             if reads_otherwise && !shown.can_be_read_otherwise()
                 || !shown.can_be_written_otherwise()
-                || shown == Shown::FunctionReset && self.reset_value.is_some()
+                || matches!(shown, Shown::FunctionReset { .. }) && self.reset_value.is_some()
             {
                 return Err(RuleFault::Fixed { register: register.name, bits, why });
             }

@@ -6,6 +6,9 @@ const RESET: &str = "a reset takes the device's addresses and interrupts from it
                      does it, and puts them back";
 const POWER: &str = "a device in D3 does not answer for memory that its guest has mapped, and comes back without its \
                      BARs: the guest sees the state it asked for, the hardware stays in D0";
+/// Function Level Reset Capability, of af.cap and of pcie.devcap.
+const AF_RESET: Shown = Shown::FunctionReset { distance: 1, capable: 0x02 };
+const EXPRESS_RESET: Shown = Shown::FunctionReset { distance: 4, capable: 0x1000_0000 };
 const READ_ONLY: &[Field] = &[Field::read_only(ALL, "")];
 
 /// First two bytes of every conventional capability.
@@ -76,7 +79,7 @@ pub const ADVANCED_FEATURES: &[Register] = &[
         "af.ctl",
         4,
         Width::Byte,
-        &[Field::guarded(0x01, "Initiate FLR", Shown::FunctionReset, RESET), Field::read_only(0xfe, "reserved")],
+        &[Field::guarded(0x01, "Initiate FLR", AF_RESET, RESET), Field::read_only(0xfe, "reserved")],
         "AF ECN",
     ),
     Register::new("af.sta", 5, Width::Byte, READ_ONLY, "AF ECN"),
@@ -107,7 +110,7 @@ pub const EXPRESS_2: &[Register] = &[
             Field::read_write(0x0400, "Aux Power PM Enable"),
             Field::read_write(0x0800, "Enable No Snoop"),
             Field::read_write(0x7000, "Max Read Request Size"),
-            Field::guarded(0x8000, "Initiate FLR", Shown::FunctionReset, RESET),
+            Field::guarded(0x8000, "Initiate FLR", EXPRESS_RESET, RESET),
         ],
         "PCIe 7.5.3.4",
     ),
