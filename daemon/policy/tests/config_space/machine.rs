@@ -1,8 +1,16 @@
 //! A guest's view in front of a device that keeps whatever is written to it.
 
-use xenpcid_policy::{Access, ConfigView, Snapshot, Width};
+use xenpcid_policy::{Access, AccessDenied, CompileError, ConfigView, Effect, Policy, Snapshot, Terms, Verdict, Width};
 
-use crate::model::Outcome;
+/// What became of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    pub verdict: Verdict,
+    /// Offset, bytes and value of the one hardware write.
+    pub written: Option<(u16, u16, u32)>,
+    pub effect: Option<Effect>,
+    pub missed: u32,
+}
 
 /// One guest's view with hardware behind it, which keeps what is written.
 pub struct Machine {
@@ -11,8 +19,13 @@ pub struct Machine {
 }
 
 impl Machine {
-    pub fn new(snapshot: &Snapshot) -> Self {
-        Self { view: ConfigView::compile(snapshot).unwrap(), hardware: snapshot.config.clone() }
+    pub fn new(snapshot: &Snapshot, policy: &Policy) -> Result<Self, CompileError> {
+        Self::with_vectors(snapshot, policy, u16::MAX)
+    }
+
+    pub fn with_vectors(snapshot: &Snapshot, policy: &Policy, vectors: u16) -> Result<Self, CompileError> {
+        let view = ConfigView::compile(snapshot, &Terms { policy, name: None, vectors })?;
+        Ok(Self { view, hardware: snapshot.config.clone() })
     }
 
     pub fn hardware(&self, access: Access) -> u32 {
@@ -23,12 +36,17 @@ impl Machine {
         u32::from_le_bytes(value)
     }
 
-    pub fn read(&self, access: Access) -> u32 {
-        self.view.read(access).value(self.hardware(access))
+    pub fn read(&mut self, access: Access) -> Result<u32, AccessDenied> {
+        let read = self.view.read(access)?;
+        let hardware = self.hardware(access);
+        if read.hardware != 0 {
+            self.view.told(access, hardware);
+        }
+        Ok(read.value(hardware))
     }
 
-    pub fn write(&mut self, access: Access, value: u32) -> Option<Outcome> {
-        let write = self.view.write(access, value).ok()?;
+    pub fn write(&mut self, access: Access, value: u32) -> Result<Outcome, AccessDenied> {
+        let write = self.view.write(access, value)?;
         let written = write.hardware.map(|hardware| {
             let value = hardware.merge(self.hardware(hardware.access));
             let bytes = hardware.access.width().bytes();
@@ -36,16 +54,15 @@ impl Machine {
             self.hardware[at..at + usize::from(bytes)].copy_from_slice(&value.to_le_bytes()[..usize::from(bytes)]);
             (hardware.access.offset(), bytes, value)
         });
-        Some(Outcome { verdict: write.verdict, written, effect: write.effect })
+        Ok(Outcome { verdict: write.verdict, written, effect: write.effect, missed: write.missed })
     }
 }
 
-/// Every access of the device's space.
-pub fn accesses(snapshot: &Snapshot) -> impl Iterator<Item = Access> {
-    let space = snapshot.size().unwrap();
-    let possible = move |width: Width| {
-        let size = i32::from(width.bytes());
-        (0..i32::from(space.bytes())).filter_map(move |offset| Access::new(offset, size, space).ok())
-    };
-    Width::ALL.into_iter().flat_map(possible)
+/// The access of that width that holds the byte at `offset`.
+pub fn access(offset: u16, width: Width) -> Access {
+    match width {
+        Width::Byte => Access::byte(offset),
+        Width::Word => Access::word(offset & !1),
+        Width::Dword => Access::dword(offset & !3),
+    }
 }

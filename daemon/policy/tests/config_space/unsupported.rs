@@ -1,14 +1,26 @@
 //! Functions that are refused, and what is shown of those that are only odd.
 
-use xenpcid_policy::{Access, ConfigView, Resource, Snapshot, Unsupported};
+use xenpcid_policy::{Access, CompileError, ConfigView, Resource, Snapshot, Terms, Unsupported};
 
 use crate::made_up::made_up;
+use crate::policies::shipped;
 use crate::recorded::e1000e;
+
+fn compile(snapshot: &Snapshot) -> Result<ConfigView, CompileError> {
+    ConfigView::compile(snapshot, &Terms { policy: &shipped("default"), name: None, vectors: u16::MAX })
+}
+
+fn refusal_of(snapshot: &Snapshot) -> Unsupported {
+    match compile(snapshot).unwrap_err() {
+        CompileError::Unsupported(unsupported) => unsupported,
+        other => panic!("{other}"),
+    }
+}
 
 fn refusal(change: impl FnOnce(&mut Snapshot)) -> Unsupported {
     let mut snapshot = made_up();
     change(&mut snapshot);
-    ConfigView::compile(&snapshot).unwrap_err()
+    refusal_of(&snapshot)
 }
 
 fn range(start: u64, size: u64, flags: u64) -> Resource {
@@ -59,17 +71,17 @@ fn capabilities_that_lie_over_one_another_are_refused() {
 
 #[test]
 fn a_capability_that_does_not_fit_into_the_space_is_refused() {
-    let vpd_at_the_end = |snapshot: &mut Snapshot| {
+    let advanced_features_at_the_end = |snapshot: &mut Snapshot| {
         snapshot.config[0x41] = 0x70;
         snapshot.config[0x71] = 0xfc;
-        snapshot.config[0xfc] = 0x03;
+        snapshot.config[0xfc] = 0x13;
     };
     let expected = Unsupported::CapabilityList { offset: 0xfc, reason: "it does not fit into the space" };
-    assert_eq!(refusal(vpd_at_the_end), expected);
+    assert_eq!(refusal(advanced_features_at_the_end), expected);
     // Nor does it go on where the extended space begins.
     let in_extended_space = refusal(|snapshot| {
         snapshot.config.resize(4096, 0);
-        vpd_at_the_end(snapshot);
+        advanced_features_at_the_end(snapshot);
     });
     assert_eq!(in_extended_space, expected);
 }
@@ -83,8 +95,9 @@ fn an_extended_list_that_goes_wrong_is_refused() {
     ] {
         let mut snapshot = e1000e();
         snapshot.config[0x102..0x104].copy_from_slice(&next);
-        let refused = ConfigView::compile(&snapshot).err();
-        assert_eq!(refused, reason.map(|reason| Unsupported::CapabilityList { offset: 0x100, reason }));
+        let refused = compile(&snapshot).err();
+        let expected = reason.map(|reason| Unsupported::CapabilityList { offset: 0x100, reason }.into());
+        assert_eq!(refused, expected);
     }
 }
 
@@ -106,7 +119,7 @@ fn msix_pending_bits_outside_of_their_bar_are_refused() {
     // 2048 bits are 256 bytes: they fit at the end of the 64 KiB, and 8 bytes later no more.
     let mut snapshot = made_up();
     snapshot.config[0x78..0x7a].copy_from_slice(&[0x03, 0xff]);
-    assert!(ConfigView::compile(&snapshot).is_ok());
+    assert!(compile(&snapshot).is_ok());
     let refused = refusal(|snapshot| snapshot.config[0x78..0x7a].copy_from_slice(&[0x0b, 0xff]));
     assert_eq!(refused, Unsupported::MsixLocation { what: "pending bit array", bir: 3, table_offset: 0xff08 });
 }
@@ -142,9 +155,9 @@ fn a_resource_that_no_bar_can_have_is_refused() {
 fn a_virtual_function_has_no_interrupt_pin() {
     let mut snapshot = e1000e();
     let pin = Access::byte(0x3d);
-    assert_eq!(ConfigView::compile(&snapshot).unwrap().read(pin).value(0), 1);
+    assert_eq!(compile(&snapshot).unwrap().read(pin).unwrap().value(0), 1);
     snapshot.is_virtual_function = true;
-    assert_eq!(ConfigView::compile(&snapshot).unwrap().read(pin).value(1), 0);
+    assert_eq!(compile(&snapshot).unwrap().read(pin).unwrap().value(1), 0);
 }
 
 #[test]
@@ -152,10 +165,10 @@ fn resources_without_an_address_and_roms_in_host_memory_read_as_not_there() {
     let mut snapshot = made_up();
     snapshot.resources[2].flags |= Resource::UNSET;
     snapshot.resources[6] = range(0xc_0000, 0x2_0000, Resource::MEMORY | Resource::ROM_SHADOW);
-    let mut view = ConfigView::compile(&snapshot).unwrap();
+    let mut view = compile(&snapshot).unwrap();
     for offset in [0x18, 0x30] {
         let register = Access::dword(offset);
         view.write(register, u32::MAX).unwrap();
-        assert_eq!(view.read(register).value(u32::MAX), 0);
+        assert_eq!(view.read(register).unwrap().value(u32::MAX), 0);
     }
 }
