@@ -1,7 +1,5 @@
 //! A connected bus, and what all commands do with one.
 
-use std::time::Duration;
-
 use pcifront_shim::{Connection, Frontend, guest};
 use tokio::runtime::Runtime;
 use xenpcid_address::Sbdf;
@@ -19,20 +17,21 @@ pub struct Bus<C> {
     roots: Vec<Root>,
 }
 
-/// Connects, lets `act` use the bus, and closes, whatever came of it.
+/// Connects over `connection`, whose page and port are `ring`, lets `act` use the bus, and closes, whatever came of it.
 ///
 /// # Errors
 /// Those of the handshake and of `act`; if both fail, that of `act`.
 pub fn with_bus<C: Connection, T>(
     runtime: &Runtime,
     handshake: &mut Handshake,
-    (connection, ring): (C, &RingNodes),
-    (timeout, stop): (Duration, Stop),
+    connection: C,
+    ring: &RingNodes,
     act: impl FnOnce(&mut Bus<C>) -> Result<T, Error>,
 ) -> Result<T, Error> {
     let roots = runtime.block_on(handshake.connect(ring))?;
     // The page and the port live until the backend has let go of them.
-    let mut bus = Bus { frontend: Frontend::giving_up_after(connection, timeout), stop, roots };
+    let frontend = Frontend::giving_up_after(connection, handshake.timeout());
+    let mut bus = Bus { frontend, stop: handshake.stop().clone(), roots };
     let result = act(&mut bus);
     let closed = runtime.block_on(handshake.close());
     result.and_then(|value| closed.map(|()| value))

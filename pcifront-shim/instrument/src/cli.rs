@@ -14,12 +14,14 @@ Exit status:
   3    no backend, or this is not a guest in which a frontend can run
   130  interrupted
 
-Run it as root in a Xen PV guest that has a PCI device, without the kernel's frontend:
-  rmmod xen-pcifront; modprobe xen-gntalloc; modprobe xen-evtchn
+Run it as root in a Xen PV guest that has a PCI device, in place of the kernel's frontend:
+  echo pci-0 > /sys/bus/xen/drivers/pcifront/unbind     (only if xen-pcifront is loaded)
+  modprobe xen-gntalloc; modprobe xen-evtchn
   pcifront-shim probe
 
-It connects to the backend, does what it is asked for, and closes. xen-pciback connects to a frontend once only: with it,
-do everything in one run (pcifront-shim session).";
+It connects to the backend, does what it is asked for, and closes, so that the next run or the kernel's frontend can
+connect again. xen-pciback connects once only: with it, do not load xen-pcifront before, and do everything in one run
+(pcifront-shim session).";
 
 /// A PCI frontend in a Xen PV guest's userspace: looks at any pciif backend, and compares backends
 #[derive(Debug, Parser)]

@@ -20,8 +20,8 @@ use crate::Error;
 /// The devices that are needed, and the kernel module that makes each.
 const DEVICES: [(&str, &str); 2] = [("dev/xen/gntalloc", "xen-gntalloc"), ("dev/xen/evtchn", "xen-evtchn")];
 
-/// Where the kernel's pcifront shows when it is loaded or built in.
-const KERNEL_FRONTEND: &str = "sys/bus/xen/drivers/pcifront";
+/// Where the kernel's pcifront shows when it has the bus.
+const KERNEL_FRONTEND: &str = "sys/bus/xen/devices/pci-0/driver";
 
 /// Name of the socket that only one process has; it vanishes with the process.
 const LOCK: &[u8] = b"pcifront-shim";
@@ -55,7 +55,8 @@ pub fn check(root: &FilePath) -> Result<(), Error> {
     if root.join(KERNEL_FRONTEND).exists() {
         return not_a_guest(
             "the kernel's pcifront has this guest's PCI bus",
-            "unload it (rmmod xen-pcifront), or if it is built in, boot with initcall_blacklist=pcifront_init",
+            "take it away (echo pci-0 > /sys/bus/xen/drivers/pcifront/unbind), or do not load xen-pcifront; with \
+             xen-pciback only the latter, since it does not connect again",
         );
     }
     Ok(())
@@ -159,7 +160,9 @@ mod tests {
         assert!(checked(&[PV[0], ("sys/hypervisor/guest_type", "HVM")]).starts_with("this is a HVM guest; "));
         assert_eq!(checked(&PV[..2]), "there is no /dev/xen/gntalloc; load its module: modprobe xen-gntalloc");
         assert_eq!(checked(&PV[..3]), "there is no /dev/xen/evtchn; load its module: modprobe xen-evtchn");
-        let loaded = PV.iter().chain(&[("sys/bus/xen/drivers/pcifront/bind", "")]);
-        assert!(checked(loaded).starts_with("the kernel's pcifront has this guest's PCI bus; unload it (rmmod"));
+        let loaded = PV.iter().chain(&[("sys/bus/xen/devices/pci-0/driver/unbind", "")]);
+        assert!(
+            checked(loaded).starts_with("the kernel's pcifront has this guest's PCI bus; take it away (echo pci-0")
+        );
     }
 }

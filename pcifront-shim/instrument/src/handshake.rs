@@ -53,6 +53,18 @@ impl Handshake {
         Self { client, nodes: PciNodes::new(guest), timeout, stop }
     }
 
+    /// How long it waits for the backend.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// When it ends early.
+    #[must_use]
+    pub fn stop(&self) -> &Stop {
+        &self.stop
+    }
+
     /// Connects, and gives the buses to look at.
     ///
     /// # Errors

@@ -42,6 +42,6 @@ fn on_bus(arguments: &Arguments, act: impl FnOnce(&mut Bus<GuestRing>) -> Result
     let nodes = ring.nodes();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (client, domain) = runtime.block_on(guest::xenstore())?;
-    let mut handshake = Handshake::new(client, domain, arguments.timeout, stop.clone());
-    with_bus(&runtime, &mut handshake, (ring, &nodes), (arguments.timeout, stop), act)
+    let mut handshake = Handshake::new(client, domain, arguments.timeout, stop);
+    with_bus(&runtime, &mut handshake, ring, &nodes, act)
 }

@@ -42,6 +42,7 @@ pub(super) fn run<C: Connection>(arguments: &Bench, bus: &mut Bus<C>, out: &mut 
     let (offset, size) = arguments.register;
     let access = ConfigAccess { direction: Direction::Read, address, size, offset, value: 0 };
     let mut times = Vec::new();
+    // Without a bar: it would be measured, too.
     for _ in 0..arguments.count {
         bus.stop.check()?;
         let start = Instant::now();

@@ -5,6 +5,7 @@
 
 use std::io::Write;
 
+use indicatif::ProgressIterator;
 use pcifront_shim::Connection;
 use pcifront_shim::trace::Direction;
 use xenpcid_address::Sbdf;
@@ -36,7 +37,8 @@ pub(super) fn run<C: Connection>(arguments: &Random, bus: &mut Bus<C>, out: &mut
         recording.spaces.push(space);
     }
     let comment = format!("# pcifront-shim random --seed {} --count {}\n{spare}", arguments.seed, arguments.count);
-    for access in Sequence::new(arguments.seed, functions, spare).take(arguments.count) {
+    let accesses: Vec<ConfigAccess> = Sequence::new(arguments.seed, functions, spare).take(arguments.count).collect();
+    for access in accesses.into_iter().progress() {
         bus.stop.check()?;
         recording.exchanges.push(access.make(bus)?);
     }

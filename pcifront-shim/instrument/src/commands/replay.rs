@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use indicatif::ProgressIterator;
 use pcifront_shim::Connection;
 
 use super::{dump, write_to};
@@ -23,7 +24,7 @@ pub(super) fn run<C: Connection>(arguments: &Replay, bus: &mut Bus<C>, out: &mut
         }
     }
     let mut differences: Vec<(usize, &Exchange, Exchange)> = Vec::new();
-    for (number, exchange) in (1..).zip(&recorded.exchanges) {
+    for (number, exchange) in (1..).zip(recorded.exchanges.iter().progress()) {
         bus.stop.check()?;
         let now = exchange.access.make(bus)?;
         if now.answer != exchange.answer {

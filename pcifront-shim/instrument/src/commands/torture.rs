@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use indicatif::ProgressBar;
 use pcifront_shim::abi::{ErrorCode, FLAG_FRONTEND_ACTIVE, Operation};
 use pcifront_shim::trace::Direction;
 use pcifront_shim::{Connection, FrontendEnd, MsixEntries, Request, RequestError, Width};
@@ -19,6 +20,7 @@ use super::{dump, write_to};
 use crate::Error;
 use crate::bus::Bus;
 use crate::cli::Torture;
+use crate::exchange::Answer;
 use crate::registers::Layout;
 use crate::rng::Rng;
 use crate::spare::{Spare, SpareList};
@@ -92,6 +94,7 @@ pub(super) fn run<C: Connection>(arguments: &Torture, bus: &mut Bus<C>, out: &mu
     };
     let end = arguments.seconds.map(|time| Instant::now() + time);
     let mut requests = 0;
+    let bar = ProgressBar::new(arguments.count.unwrap_or(0));
     let attacked = loop {
         if arguments.count.is_some_and(|count| requests >= count) || end.is_some_and(|end| Instant::now() >= end) {
             break Ok(());
@@ -100,7 +103,9 @@ pub(super) fn run<C: Connection>(arguments: &Torture, bus: &mut Bus<C>, out: &mu
             break Err(error);
         }
         requests += 1;
+        bar.set_position(requests);
     };
+    bar.finish_and_clear();
     // Also after an interruption: nothing is left on.
     let settled = settle(bus, &identities);
     let report = Report { seed: arguments.seed, requests, answers: torture.answers };
@@ -171,7 +176,7 @@ impl Torturer {
             return Ok(());
         };
         let error = match access.make(bus)?.answer {
-            crate::exchange::Answer::Error(error) => error,
+            Answer::Error(error) => error,
             _ => ErrorCode::SUCCESS,
         };
         let operation = match access.direction {
@@ -254,6 +259,8 @@ impl Torturer {
                 word.store(number, Ordering::Relaxed);
             }
         }
+        // A backend that saw two halves has looked away, and needs to be told.
+        connection.ring().map_err(|source| event_channel(&request, source))?;
         self.wait_for_answer(bus, &request, "changed under way")
     }
 
@@ -284,7 +291,7 @@ impl Torturer {
         Ok(())
     }
 
-    /// Waits until the active bit is off. That it stays on is the attack's own doing, and counted.
+    /// Waits until the active bit is off. That it stays on can be the attack's own doing, and is counted.
     fn wait_for_answer<C: Connection>(
         &mut self,
         bus: &mut Bus<C>,
@@ -296,7 +303,9 @@ impl Torturer {
         let deadline = Instant::now() + self.timeout;
         loop {
             if let Some(completed) = end.poll() {
-                self.count(format!("{attack}: {}", completed.error));
+                // The attack may have written over the error code as well.
+                let answer = completed.error.name().unwrap_or("something else");
+                self.count(format!("{attack}: {answer}"));
                 return Ok(());
             }
             if Instant::now() >= deadline {

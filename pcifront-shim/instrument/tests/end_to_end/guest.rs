@@ -39,9 +39,8 @@ impl Guest {
         let ring = self.world.open_ring(self.domain, Arc::new(SharedPage::zeroed())).expect("the domain is there");
         let nodes = RingNodes { grant_reference: ring.reference, event_channel: ring.port };
         let (_sender, wanted) = watch::channel(false);
-        let stop = Stop::when(wanted);
-        let mut handshake = Handshake::new(client, self.domain, self.timeout, stop.clone());
-        let result = with_bus(&runtime, &mut handshake, (ring.clone(), &nodes), (self.timeout, stop), act);
+        let mut handshake = Handshake::new(client, self.domain, self.timeout, Stop::when(wanted));
+        let result = with_bus(&runtime, &mut handshake, ring.clone(), &nodes, act);
         self.world.close_ring(self.domain, &ring);
         result
     }
