@@ -44,6 +44,8 @@ mod extension;
 mod file;
 mod rule;
 mod shipped;
+mod suggest;
+mod wrap;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -56,6 +58,8 @@ use xenpcid_policy::policy::DeviceIdentity;
 
 use crate::ConfigError;
 use extension::Source;
+pub use suggest::{Missed, Operation, suggest};
+use wrap::wrap;
 
 /// The policy of devices that nobody chose one for.
 pub const DEFAULT: &str = "default";
@@ -116,11 +120,23 @@ impl Policies {
     /// # Errors
     /// The folder or one of its files cannot be read, or is not a policy; all mistakes of all files.
     pub fn load(folder: impl AsRef<Path>) -> Result<Self, ConfigError> {
+        let read = |path: PathBuf| crate::read(&path).map(|text| (path, text));
+        Self::with(files(folder.as_ref())?.into_iter().map(read).collect::<Result<Vec<_>, _>>()?)
+    }
+
+    /// Those that come with xenpcid, and the operator's from the text of files, whose names are looked at and which need
+    /// not be there.
+    ///
+    /// # Errors
+    /// All mistakes of all files.
+    pub fn with(files: impl IntoIterator<Item = (PathBuf, String)>) -> Result<Self, ConfigError> {
         let mut sources = shipped_sources();
-        for path in files(folder.as_ref())? {
-            let text = crate::read(&path)?;
-            sources.push(Source { stem: stem(&path), label: path.display().to_string(), text, path: Some(path) });
-        }
+        sources.extend(files.into_iter().map(|(path, text)| Source {
+            stem: stem(&path),
+            label: path.display().to_string(),
+            text,
+            path: Some(path),
+        }));
         extension::resolve(sources)
     }
 
