@@ -42,6 +42,7 @@ mod conflicts;
 mod device_match;
 mod extension;
 mod file;
+mod page;
 mod rule;
 mod shipped;
 mod suggest;
@@ -58,6 +59,7 @@ use xenpcid_policy::policy::DeviceIdentity;
 
 use crate::ConfigError;
 use extension::Source;
+pub use page::guarded_page;
 pub use suggest::{Missed, Operation, suggest};
 use wrap::wrap;
 
