@@ -61,7 +61,7 @@ pub enum ClientError {
     TooLong(PathBuf),
     /// The daemon says no.
     #[error("xenpcid says: {0}")]
-    Refused(#[from] Refusal),
+    Refused(Refusal),
     /// The daemon says no, in words that are not known here.
     #[error("xenpcid says {error} {parameters}; do xenpci and xenpcid have the same version?")]
     RefusedOtherwise {
@@ -148,7 +148,7 @@ impl Client {
         let (continues, error, parameters) = (reply.continues, reply.error.clone(), reply.parameters.clone());
         match reply.result() {
             Ok(result) => Ok((serde_json::from_value(result).map_err(malformed)?, continues)),
-            Err(Some(refusal)) => Err(refusal.into()),
+            Err(Some(refusal)) => Err(ClientError::Refused(refusal)),
             Err(None) => Err(ClientError::RefusedOtherwise {
                 error: error.unwrap_or_default(),
                 parameters: parameters.unwrap_or_default(),

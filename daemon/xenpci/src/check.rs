@@ -6,6 +6,7 @@ use xenpcid_config::{Config, ConfigError, Policies};
 
 use crate::arguments::{self, Places};
 use crate::failure::Failure;
+use crate::policies;
 use crate::screen;
 
 pub fn run(places: &Places, arguments: &arguments::Check) -> Result<(), Failure> {
@@ -18,14 +19,14 @@ pub fn run(places: &Places, arguments: &arguments::Check) -> Result<(), Failure>
             Ok(())
         }
     };
-    let policies = Policies::load(&places.policies);
+    let present = Policies::load(&places.policies);
     if arguments.files.is_empty() {
         let folder = format!("policies, with those of {}", places.policies.display());
-        let config = match &policies {
-            Ok(policies) => Config::load_with(&places.config, policies),
+        let config = match &present {
+            Ok(present) => Config::load_with(&places.config, present),
             Err(_) => Config::load(&places.config),
         };
-        judge(folder, policies.map(drop))?;
+        judge(folder, present.map(drop))?;
         judge(places.config.display().to_string(), config.map(drop))?;
     } else {
         for file in &arguments.files {
@@ -43,6 +44,6 @@ fn check(file: &Path, places: &Places) -> Result<(), ConfigError> {
     if is_config {
         Config::load_with(file, &Policies::load(&places.policies)?).map(drop)
     } else {
-        Policies::load_with_file(&places.policies, file).map(drop)
+        policies::with_file(&places.policies, file).map(drop)
     }
 }

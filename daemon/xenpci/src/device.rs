@@ -9,10 +9,11 @@ use xenpcid_config::{Config, ConfigError, Policies, VECTORS_MAX};
 use xenpcid_control::{Client, ClientError, DescribeDevice, Refusal};
 use xenpcid_host::{HostError, PciHost, Sysfs};
 use xenpcid_policy::policy::DeviceIdentity;
-use xenpcid_policy::{Policy, Recording, RecordingError, Snapshot};
+use xenpcid_policy::{CompileError, Plan, Policy, Recording, RecordingError, Snapshot, Terms};
 
 use crate::arguments::Places;
 use crate::failure::Failure;
+use crate::policies;
 
 /// Which of INTA to INTD a function uses; 0 for none.
 const INTERRUPT_PIN: u16 = 0x3d;
@@ -126,14 +127,29 @@ impl Subject {
 
     /// The policy that a guest would get it under: `explicit`, by name or file, or its own.
     pub fn policy(&self, places: &Places, explicit: Option<&str>) -> Result<Arc<Policy>, Failure> {
-        let policies = match explicit {
+        let (policies, name) = match explicit {
             Some(file) if is_file(file) => {
-                let (policies, name) = Policies::load(&places.policies).map(|p| (p, file.to_owned()))?;
-                return Ok(policies.for_device(Some(&name), &self.identity())?);
+                let (policies, name) = policies::with_file(&places.policies, Path::new(file))?;
+                (policies, Some(name))
             }
-            _ => Policies::load(&places.policies)?,
+            _ => (Policies::load(&places.policies)?, explicit.or(self.policy.as_deref()).map(str::to_owned)),
         };
-        Ok(policies.for_device(explicit.or(self.policy.as_deref()), &self.identity())?)
+        Ok(policies.for_device(name.as_deref(), &self.identity())?)
+    }
+
+    /// The policy applied to it.
+    pub fn plan(&self, policy: &Policy) -> Result<Plan, Failure> {
+        Plan::new(&self.snapshot, &self.terms(policy)).map_err(|source| self.misfit(policy, source))
+    }
+
+    /// On what terms a guest would get it under this policy.
+    pub fn terms<'a>(&'a self, policy: &'a Policy) -> Terms<'a> {
+        Terms { policy, name: self.name.as_deref(), vectors: self.vectors }
+    }
+
+    /// That the policy cannot be applied to it.
+    pub fn misfit(&self, policy: &Policy, source: CompileError) -> Failure {
+        Failure::Compile { device: self.title(), policy: policy.name.to_string(), source: Box::new(source) }
     }
 
     /// What it is called in messages.

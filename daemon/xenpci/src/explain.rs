@@ -6,7 +6,7 @@ mod text;
 
 use std::sync::Arc;
 
-use xenpcid_policy::{ExplainedBits, Plan, Policy, Terms};
+use xenpcid_policy::{ExplainedBits, Plan, Policy};
 
 use crate::arguments::{Explain, Places};
 use crate::device::Subject;
@@ -38,12 +38,7 @@ impl Explanation {
             (None, None) => return Err(Failure::Reported),
         };
         let policy = subject.policy(places, arguments.policy.as_deref())?;
-        let terms = Terms { policy: &policy, name: subject.name.as_deref(), vectors: subject.vectors };
-        let plan = Plan::new(&subject.snapshot, &terms).map_err(|source| Failure::Compile {
-            device: subject.title(),
-            policy: policy.name.to_string(),
-            source,
-        })?;
+        let plan = subject.plan(&policy)?;
         Ok(Self { subject, policy, plan })
     }
 

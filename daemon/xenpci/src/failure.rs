@@ -24,7 +24,7 @@ pub enum Failure {
     #[error(transparent)]
     Description(#[from] WrongDescription),
     #[error("{device} cannot be given to a guest under policy {policy}")]
-    Compile { device: String, policy: String, source: CompileError },
+    Compile { device: String, policy: String, source: Box<CompileError> },
     #[error("{0}{remedy}", remedy = remedy(.0))]
     Host(#[from] HostError),
     #[error("cannot read {}", .path.display())]

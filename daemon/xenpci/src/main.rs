@@ -5,13 +5,13 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
-//mod check;
+mod check;
 mod denied;
 mod device;
 mod explain;
 mod failure;
-//mod learn;
-//mod policies;
+mod learn;
+mod policies;
 mod screen;
 
 use std::process::ExitCode;
@@ -25,7 +25,10 @@ fn main() -> ExitCode {
     let result = match command {
         Command::Explain(arguments) => explain::run(&places, &arguments),
         Command::Denied(arguments) => denied::run(&places, &arguments),
-        _ => Ok(()),
+        Command::Learn(arguments) => learn::learn(&places, &arguments),
+        Command::Suggest(arguments) => learn::all(&places, &arguments),
+        Command::Policies(arguments) => policies::run(&places, &arguments),
+        Command::Check(arguments) => check::run(&places, &arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

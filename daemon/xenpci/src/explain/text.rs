@@ -118,12 +118,13 @@ impl Page<'_> {
 
     fn register(&mut self, register: &ExplainedRegister) {
         let digits = usize::from(register.access.width().bytes()) * 2;
+        let is_refused = register.bits.iter().all(|bits| bits.read == ReadAction::Deny);
+        let shown = if is_refused { "refused".to_owned() } else { format!("{:0digits$x}", register.shown) };
         let line = format!(
-            "  {}  {:<name$}  device {:<8}  guest {:<8}  ",
+            "  {}  {:<name$}  device {:<8}  guest {shown:<8}  ",
             paint(ADDRESS, format!("{:03x}", register.access.offset())),
             register.name,
             format!("{:0digits$x}", register.claimed),
-            format!("{:0digits$x}", register.shown),
             name = self.name,
         );
         self.out.push_str(&line);
