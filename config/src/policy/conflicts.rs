@@ -18,6 +18,7 @@ pub(super) fn find(
         if applies_to.excludes(&second.value.when) {
             let message = "the rule is for devices that the policy is not for";
             mistakes.push(Mistake::new(second.span.clone(), message).help("change its match, or that of the policy"));
+            continue;
         }
         for first in rules.iter().take(n) {
             if meet(&first.value, &second.value) {
