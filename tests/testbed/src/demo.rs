@@ -11,6 +11,7 @@ use crate::machine::{Guest, GuestConfiguration, Machine};
 use crate::scenarios::configuration::{self, Declared};
 use crate::scenarios::{in_guest, network, nvme};
 use crate::testbed::Testbed;
+use crate::workspace::Program;
 
 /// Boots and shows it.
 ///
@@ -18,7 +19,7 @@ use crate::testbed::Testbed;
 /// If something that is shown does not hold.
 pub fn run(testbed: &Testbed, options: &Options) -> Result<()> {
     let begun = Instant::now();
-    let daemon = options.daemon(testbed)?;
+    let daemon = options.program(Program::Daemon, testbed)?;
     let mut machine = Machine::boot(testbed, options.verbose)?;
     if options.keep {
         eprintln!("run folder: {}", machine.keep().display());

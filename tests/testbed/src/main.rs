@@ -29,6 +29,7 @@ use clap::{Parser, Subcommand};
 
 use error::{Error, Result};
 use testbed::Testbed;
+use workspace::Program;
 
 /// Boots real Xen in an emulated machine and tests xenpcid there.
 #[derive(Parser)]
@@ -89,18 +90,25 @@ struct Options {
     /// Put this program into dom0 as xenpcid, instead of building it
     #[arg(long, value_name = "PROGRAM")]
     xenpcid: Option<PathBuf>,
+    /// Put this program into guests as pcifront-shim, instead of building it
+    #[arg(long, value_name = "PROGRAM")]
+    pcifront_shim: Option<PathBuf>,
 }
 
 impl Options {
-    /// The program to put into dom0 as xenpcid.
-    fn daemon(&self, testbed: &Testbed) -> Result<PathBuf> {
-        if let Some(program) = &self.xenpcid {
-            return Ok(program.clone());
+    /// Where the program is: the one that was given, or one that is built.
+    fn program(&self, program: Program, testbed: &Testbed) -> Result<PathBuf> {
+        let given = match program {
+            Program::Daemon => &self.xenpcid,
+            Program::Instrument => &self.pcifront_shim,
+        };
+        if let Some(path) = given {
+            return Ok(path.clone());
         }
-        let step = testbed.progress.step("building xenpcid");
-        let program = workspace::build("xenpcid")?;
+        let step = testbed.progress.step(format!("building {}", program.name()));
+        let path = program.build()?;
         step.done();
-        Ok(program)
+        Ok(path)
     }
 }
 

@@ -11,6 +11,7 @@ use crate::Options;
 use crate::error::{Error, Result};
 use crate::machine::Machine;
 use crate::testbed::Testbed;
+use crate::workspace::Program;
 
 /// Ends the session, as in telnet: Ctrl and `]`.
 const ESCAPE: u8 = 0x1d;
@@ -20,7 +21,7 @@ const ESCAPE: u8 = 0x1d;
 /// # Errors
 /// If the machine does not come up.
 pub fn run(testbed: &Testbed, options: &Options) -> Result<()> {
-    let daemon = options.daemon(testbed);
+    let daemon = options.program(Program::Daemon, testbed);
     let mut machine = Machine::boot(testbed, options.verbose)?;
     if options.keep {
         eprintln!("run folder: {}", machine.keep().display());

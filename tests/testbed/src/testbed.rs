@@ -31,7 +31,7 @@ impl Testbed {
         host_packages::provide(&progress)?;
         let cache = Cache::open()?;
         let root = packages::provide(&cache, &progress, refresh)?;
-        let agent = workspace::build("xenpcid-testbed-agent")?;
+        let agent = workspace::build("xenpcid-testbed-agent", "xenpcid-testbed-agent")?;
         let images = images::provide(&cache, &root, &agent, &progress)?;
         Ok(Self { _cache: cache, progress, root, images })
     }

@@ -8,6 +8,41 @@ use serde::Deserialize;
 use crate::error::{Error, Result};
 use crate::process;
 
+/// A program of the project that is put into the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Program {
+    /// xenpcid, in dom0.
+    Daemon,
+    /// pcifront-shim, in guests.
+    Instrument,
+}
+
+impl Program {
+    /// Its file's name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Daemon => "xenpcid",
+            Self::Instrument => "pcifront-shim",
+        }
+    }
+
+    const fn package(self) -> &'static str {
+        match self {
+            Self::Daemon => "xenpcid",
+            Self::Instrument => "pcifront-shim-instrument",
+        }
+    }
+
+    /// Builds it, optimised, and returns where it is.
+    ///
+    /// # Errors
+    /// As [`build`].
+    pub fn build(self) -> Result<PathBuf> {
+        build(self.package(), self.name())
+    }
+}
+
 /// The folder with the workspace's Cargo.toml.
 #[must_use]
 pub fn folder() -> PathBuf {
@@ -36,14 +71,14 @@ struct Metadata {
     target_directory: PathBuf,
 }
 
-/// Builds a package's binary of the same name, optimised, and returns where it is.
+/// Builds a package's program, optimised, and returns where it is.
 ///
 /// # Errors
 /// [`Error::Program`] if it does not compile; the compiler's messages are on standard error.
-pub fn build(package: &str) -> Result<PathBuf> {
+pub fn build(package: &str, program: &str) -> Result<PathBuf> {
     let mut command = cargo();
     command.args(["build", "--quiet", "--release", "--message-format=json-render-diagnostics"]);
-    command.args(["--package", package, "--bin", package]).stderr(Stdio::inherit());
+    command.args(["--package", package, "--bin", program]).stderr(Stdio::inherit());
     let messages = process::run(&mut command)?;
     executable(&String::from_utf8_lossy(&messages)).ok_or_else(|| Error::Malformed {
         object: format!("cargo build --package {package}"),

@@ -7,7 +7,13 @@ mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 ip link set lo up
-for module in xen-pcifront nvme e1000e e1000 igbvf; do modprobe $module; done
+
+# From the kernel's command line.
+case "$frontend" in
+    kernel) modules="xen-pcifront nvme e1000e e1000 igbvf ahci sd_mod" ;;
+    instrument) modules="xen-gntalloc xen-evtchn" ;;
+esac
+for module in $modules; do modprobe $module; done
 
 # From here on the console carries the agent's lines; the kernel's go on into its own log (dmesg).
 dmesg -n 1

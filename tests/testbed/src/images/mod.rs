@@ -38,8 +38,9 @@ const DOM0_MODULES: &[&str] = &[
     "e1000e",
 ];
 
-/// Modules in a guest's image.
-const GUEST_MODULES: &[&str] = &["xen-pcifront", "nvme", "e1000e", "e1000", "igbvf"];
+/// Modules in a guest's image: the frontend and drivers, or what a frontend in userspace needs.
+const GUEST_MODULES: &[&str] =
+    &["xen-pcifront", "nvme", "e1000e", "e1000", "igbvf", "ahci", "sd_mod", "xen-gntalloc", "xen-evtchn"];
 
 /// Programs in dom0's image: where they are in the packages, and in the image.
 const DOM0_PROGRAMS: &[(&str, &str)] = &[
@@ -71,6 +72,8 @@ const MODPROBE_CONFIGURATION: &str = "blacklist xen_pciback\n";
 pub const GUEST_KERNEL: &str = "/guest/vmlinux";
 /// The guests' initial RAM file system, in dom0.
 pub const GUEST_RAMDISK: &str = "/guest/initrd";
+/// The same with the instrument in it, once [`Machine::install_instrument`](crate::machine::Machine) has put it there.
+pub const INSTRUMENT_RAMDISK: &str = "/guest/initrd-instrument";
 
 /// Name of this part of the cache, and of its folder.
 const PART: &str = "images";
@@ -188,17 +191,33 @@ impl Builder<'_> {
             tree.program(&format!("lib/x86_64-linux-gnu/{name}"), self.read(library)?);
             files.push(self.root.path(library));
         }
-        for (name, path) in libraries::closure(&files, &self.root.library_folders())? {
-            let folder = if name.starts_with("ld-linux") { "lib64" } else { "lib/x86_64-linux-gnu" };
-            tree.program(&format!("{folder}/{name}"), fs::read(&path).map_err(Error::io("read", &path))?);
-        }
-        Ok(())
+        add_libraries(tree, self.root, &files)
     }
 
     fn read(&self, path: &str) -> Result<Vec<u8>> {
         let path = self.root.path(path);
         fs::read(&path).map_err(Error::io("read", &path))
     }
+}
+
+/// A program of this machine with the libraries that it needs, as an archive that can be appended to an image.
+///
+/// # Errors
+/// If the program cannot be read, or needs a library that no package has.
+pub fn addition(root: &Root, program: &Path, target: &str) -> Result<Vec<u8>> {
+    let mut tree = Tree::default();
+    tree.program(target, fs::read(program).map_err(Error::io("read", program))?);
+    add_libraries(&mut tree, root, &[program.to_owned()])?;
+    Ok(tree.archive())
+}
+
+/// Adds every library that one of `files` needs.
+fn add_libraries(tree: &mut Tree, root: &Root, files: &[PathBuf]) -> Result<()> {
+    for (name, path) in libraries::closure(files, &root.library_folders())? {
+        let folder = if name.starts_with("ld-linux") { "lib64" } else { "lib/x86_64-linux-gnu" };
+        tree.program(&format!("{folder}/{name}"), fs::read(&path).map_err(Error::io("read", &path))?);
+    }
+    Ok(())
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {

@@ -24,6 +24,8 @@ pub const E1000: Model = Model { name: "e1000", vendor: 0x8086, device: 0x100e }
 pub const IGB: Model = Model { name: "igb", vendor: 0x8086, device: 0x10c9 };
 /// A virtual function of the 82576.
 pub const IGBVF: Model = Model { name: "igbvf", vendor: 0x8086, device: 0x10ca };
+/// SATA controller of Intel's ICH9: conventional PCI, MSI without MSI-X, no way to reset it.
+pub const AHCI: Model = Model { name: "ahci", vendor: 0x8086, device: 0x2922 };
 /// QEMU's educational device: a DMA engine that can be aimed anywhere.
 pub const EDU: Model = Model { name: "edu", vendor: 0x1234, device: 0x11e8 };
 
@@ -50,14 +52,18 @@ struct Function {
     device: &'static str,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Backend {
     Disk,
+    /// A disk on the first port of the controller, which is called `ahci`.
+    SataDisk,
     Network,
 }
 
 /// Interrupt pins of slots on the root bus are spread over four lines by slot number modulo 4 (QEMU's hw/isa/lpc_ich9.c
 /// wires it as the chip set's default). The e1000 has residue 1 to itself: a shared line is a refusal of its own.
 const FUNCTIONS: &[Function] = &[
+    Function { place: Place::Slot(0x04), backend: Some(Backend::SataDisk), device: "ich9-ahci,id=ahci" },
     Function { place: Place::Slot(0x05), backend: Some(Backend::Network), device: "e1000" },
     Function { place: Place::Slot(0x06), backend: None, device: "edu" },
     Function { place: Place::RootPort(0x08), backend: Some(Backend::Disk), device: "nvme,serial=XENPCID-NVME-0" },
@@ -93,16 +99,20 @@ pub fn arguments(disk: &str) -> Vec<String> {
                 // No boot firmware of the card: nothing boots from it.
                 format!(",netdev=net{slot},romfile=")
             }
-            Some(Backend::Disk) => {
+            Some(Backend::Disk | Backend::SataDisk) => {
                 arguments.push("-drive".to_owned());
                 // What a guest writes is forgotten with the machine. A comma in a file name is written twice.
                 let file = disk.replace(',', ",,");
                 arguments.push(format!("if=none,id=disk{slot},format=raw,snapshot=on,file={file}"));
-                format!(",drive=disk{slot}")
+                if function.backend == Some(Backend::Disk) { format!(",drive=disk{slot}") } else { String::new() }
             }
         };
         arguments.push("-device".to_owned());
         arguments.push(format!("{}{backend}{bus}", function.device));
+        if function.backend == Some(Backend::SataDisk) {
+            arguments.push("-device".to_owned());
+            arguments.push(format!("ide-hd,drive=disk{slot},bus=ahci.0"));
+        }
     }
     arguments
 }

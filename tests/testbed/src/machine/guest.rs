@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::images::{GUEST_KERNEL, GUEST_RAMDISK};
+use crate::images::{GUEST_KERNEL, GUEST_RAMDISK, INSTRUMENT_RAMDISK};
 use crate::machine::Machine;
 use crate::machine::channel::Channel;
 use crate::machine::qemu::{GUEST_PORTS, KERNEL_OPTIONS, guest_port};
@@ -24,30 +24,52 @@ pub struct GuestConfiguration {
     pub memory: u32,
     /// Whether the domain gets an IOMMU context (`passthrough="enabled"`), without which no device can be assigned.
     pub has_iommu: bool,
+    /// Devices that xl passes through with the kernel's xen-pciback (`pci=`), by their addresses in dom0. Empty for
+    /// guests of xenpcid.
+    pub pci: Vec<String>,
+    /// What speaks with the backend.
+    pub frontend: Frontend,
+}
+
+/// A guest's end of the PCI protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Frontend {
+    /// The kernel's xen-pcifront, with drivers for the devices.
+    Kernel,
+    /// None but what the scenario starts: `pcifront-shim` is there, with the modules that it needs.
+    Instrument,
 }
 
 impl GuestConfiguration {
     /// A guest with 2 vCPUs to which devices can be assigned.
     #[must_use]
     pub const fn new(name: &'static str) -> Self {
-        Self { name, vcpus: 2, memory: 256, has_iommu: true }
+        Self { name, vcpus: 2, memory: 256, has_iommu: true, pci: Vec::new(), frontend: Frontend::Kernel }
     }
 
     /// The text of its xl.cfg. Nothing in it is for passthrough but `passthrough`, and `e820_host`, which makes the guest's
     /// memory map leave room for the devices' memory.
     fn text(&self) -> String {
-        let Self { name, vcpus, memory, has_iommu } = self;
+        let Self { name, vcpus, memory, has_iommu, pci, frontend } = self;
         let passthrough = if *has_iommu { "enabled" } else { "disabled" };
+        let pci: Vec<String> = pci.iter().map(|sbdf| format!("\"{sbdf}\"")).collect();
+        let pci = if pci.is_empty() { String::new() } else { format!("pci = [{}]\n", pci.join(", ")) };
+        // The kernel gives what it does not know to its first process, as environment.
+        let (ramdisk, frontend) = match frontend {
+            Frontend::Kernel => (GUEST_RAMDISK, "kernel"),
+            Frontend::Instrument => (INSTRUMENT_RAMDISK, "instrument"),
+        };
         format!(
             "name = \"{name}\"\n\
              type = \"pv\"\n\
              vcpus = {vcpus}\n\
              memory = {memory}\n\
              kernel = \"{GUEST_KERNEL}\"\n\
-             ramdisk = \"{GUEST_RAMDISK}\"\n\
-             extra = \"console=hvc0 {KERNEL_OPTIONS}\"\n\
+             ramdisk = \"{ramdisk}\"\n\
+             extra = \"console=hvc0 {KERNEL_OPTIONS} frontend={frontend}\"\n\
              passthrough = \"{passthrough}\"\n\
              e820_host = 1\n\
+             {pci}\
              on_poweroff = \"destroy\"\n\
              on_reboot = \"destroy\"\n\
              on_crash = \"destroy\"\n"

@@ -5,7 +5,9 @@ mod daemon;
 pub mod devices;
 mod follow;
 mod guest;
+mod instrument;
 pub mod interrupts;
+mod pciback;
 mod qemu;
 pub mod xen_log;
 
@@ -26,7 +28,7 @@ use qemu::{DOM0_PORT, Qemu, RunFolder, System};
 
 pub use channel::{Channel, DEADLINE};
 pub use daemon::{Daemon, Startup};
-pub use guest::{Guest, GuestConfiguration};
+pub use guest::{Frontend, Guest, GuestConfiguration};
 
 /// dom0 is there in 10 to 30 s on an idle machine. The limit is for one that does not come at all.
 const BOOT_DEADLINE: Duration = Duration::from_secs(300);

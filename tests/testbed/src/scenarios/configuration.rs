@@ -9,17 +9,25 @@ pub struct Declared {
     pub sbdf: String,
     /// Whether it may be passed through although it cannot be reset.
     pub best_effort_reset: bool,
+    /// Name of its policy, if it is not the one that devices have by themselves.
+    pub policy: Option<&'static str>,
 }
 
 impl Declared {
     /// A device that has to be reset between domains.
     pub fn new(sbdf: impl Into<String>) -> Self {
-        Self { sbdf: sbdf.into(), best_effort_reset: false }
+        Self { sbdf: sbdf.into(), best_effort_reset: false, policy: None }
     }
 
     /// A device that cannot be reset.
     pub fn without_reset(sbdf: impl Into<String>) -> Self {
-        Self { sbdf: sbdf.into(), best_effort_reset: true }
+        Self { sbdf: sbdf.into(), best_effort_reset: true, policy: None }
+    }
+
+    /// The same device under a policy.
+    #[must_use]
+    pub fn under(self, policy: &'static str) -> Self {
+        Self { policy: Some(policy), ..self }
     }
 }
 
@@ -36,11 +44,13 @@ pub fn text(domains: &[(&str, &[Declared])]) -> String {
 }
 
 fn device(declared: &Declared) -> String {
-    let sbdf = &declared.sbdf;
-    if declared.best_effort_reset {
-        format!("{{ bdf = \"{sbdf}\", reset = \"best-effort\" }}")
-    } else {
+    let Declared { sbdf, best_effort_reset, policy } = declared;
+    let reset = if *best_effort_reset { ", reset = \"best-effort\"" } else { "" };
+    let policy = policy.map(|policy| format!(", policy = \"{policy}\"")).unwrap_or_default();
+    if reset.is_empty() && policy.is_empty() {
         format!("\"{sbdf}\"")
+    } else {
+        format!("{{ bdf = \"{sbdf}\"{reset}{policy} }}")
     }
 }
 

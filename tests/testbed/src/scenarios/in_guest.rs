@@ -1,6 +1,7 @@
 //! What scenarios look at inside a guest.
 
 use crate::error::{Error, Result, expect};
+use crate::images::DISK_SHA256;
 use crate::machine::devices::{self, Model};
 use crate::machine::interrupts::{self, Interrupt};
 use crate::machine::{DEADLINE, Guest};
@@ -21,6 +22,24 @@ pub fn wait_for_device(guest: &Guest, model: Model) -> Result<String> {
     found
         .map(|found| found.sbdf)
         .ok_or_else(|| Error::Deadline { what: format!("{model} to stay in {}", guest.name), deadline: DEADLINE })
+}
+
+/// Takes a device from its driver, whose name is the model's.
+///
+/// # Errors
+/// If that is not its driver.
+pub fn unbind(guest: &Guest, model: Model) -> Result<()> {
+    let sbdf = wait_for_device(guest, model)?;
+    guest.channel().sh(&format!("echo {sbdf} > /sys/bus/pci/drivers/{}/unbind", model.name)).map(drop)
+}
+
+/// Gives a device to its driver, which sets it up anew.
+///
+/// # Errors
+/// If the driver does not take it.
+pub fn bind(guest: &Guest, model: Model) -> Result<()> {
+    let sbdf = wait_for_device(guest, model)?;
+    guest.channel().sh(&format!("echo {sbdf} > /sys/bus/pci/drivers/{}/bind", model.name)).map(drop)
 }
 
 /// Waits until the guest's driver has made a network interface of the device at `sbdf`, and returns its name.
@@ -52,6 +71,16 @@ pub fn expect_counted_up(before: &[Interrupt], after: &[Interrupt]) -> Result<()
     let idle: Vec<&str> =
         before.iter().filter(|was| count(&was.name) <= was.count).map(|was| was.name.as_str()).collect();
     expect(idle.is_empty(), "interrupts on every vector", format!("none on {}: {after:?}", idle.join(", ")))
+}
+
+/// A read of a whole block device gives the content of the machine's disks.
+///
+/// # Errors
+/// [`Error::Expectation`] with both hashes.
+pub fn expect_disk(guest: &Guest, path: &str) -> Result<()> {
+    // The page cache would answer a second read.
+    let found = guest.channel().sh(&format!("echo 3 > /proc/sys/vm/drop_caches; sha256sum < {path}"))?;
+    expect(found.starts_with(DISK_SHA256), format!("SHA-256 {DISK_SHA256} of the whole {path}"), found)
 }
 
 /// `lspci -vv` of one device.

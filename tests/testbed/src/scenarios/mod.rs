@@ -1,7 +1,10 @@
 //! What is asserted on real Xen. A scenario is a function over a booted [`Machine`]; it finds the machine as it was after
 //! its boot, and need not clean up: [`runner`] does, and fails the scenario if that does not work.
 
+mod ahci;
+mod config_space;
 pub mod configuration;
+mod decode_is_safe;
 pub mod in_guest;
 pub mod network;
 pub mod nvme;
@@ -13,6 +16,7 @@ mod two_guests;
 
 use crate::error::{Error, Result};
 use crate::machine::Machine;
+use crate::workspace::Program;
 
 pub use runner::{Tally, run};
 
@@ -22,72 +26,81 @@ pub struct Scenario {
     pub name: &'static str,
     /// What is asserted, in a line.
     pub about: &'static str,
-    /// Whether xenpcid has to be in dom0.
-    pub needs_daemon: bool,
+    /// What has to be in the machine.
+    pub needs: &'static [Program],
     /// The test.
     pub run: fn(&mut Machine) -> Result<()>,
 }
+
+const DAEMON: &[Program] = &[Program::Daemon];
 
 /// In the order in which they run.
 const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "boot",
         about: "Xen has an IOMMU for PV guests, xenstored answers, every device of the machine is there",
-        needs_daemon: false,
+        needs: &[],
         run: smoke::boot,
     },
     Scenario {
         name: "guest",
         about: "an unmodified Linux PV guest with 2 vCPUs starts, runs commands and powers off",
-        needs_daemon: false,
+        needs: &[],
         run: smoke::guest,
     },
     Scenario {
         name: "nvme",
         about: "the guest's NVMe driver has a queue and an MSI-X vector for each vCPU and reads the whole disk right",
-        needs_daemon: true,
+        needs: DAEMON,
         run: nvme::nvme,
     },
     Scenario {
         name: "e1000e",
         about: "a network card by MSI-X, passed through to a guest that runs already",
-        needs_daemon: true,
+        needs: DAEMON,
         run: network::e1000e,
     },
     Scenario {
         name: "e1000",
         about: "a network card by INTx that cannot be reset",
-        needs_daemon: true,
+        needs: DAEMON,
         run: network::e1000,
     },
     Scenario {
-        name: "igbvf",
-        about: "a virtual function: identity, MSI-X, link",
-        needs_daemon: true,
-        run: network::igbvf,
+        name: "ahci",
+        about: "a SATA controller by MSI reads the whole disk right",
+        needs: DAEMON,
+        run: ahci::ahci,
     },
+    Scenario { name: "igbvf", about: "a virtual function: identity, MSI-X, link", needs: DAEMON, run: network::igbvf },
     Scenario {
         name: "three-devices",
         about: "NVMe, e1000e and e1000 in one guest, each with its BARs and capabilities, and working",
-        needs_daemon: true,
+        needs: DAEMON,
         run: three_devices::three_devices,
     },
     Scenario {
         name: "two-guests",
         about: "destroying one guest leaves the other's I/O running; its device works in a third guest",
-        needs_daemon: true,
+        needs: DAEMON,
         run: two_guests::two_guests,
+    },
+    Scenario {
+        name: "decode-is-safe",
+        about: "a guest that writes to decode bits, BARs, MSI and MSI-X changes nothing in the hardware",
+        needs: DAEMON,
+        run: decode_is_safe::decode_is_safe,
     },
     Scenario {
         name: "no-iommu-domain",
         about: "a domain without passthrough=\"enabled\" gets an error that says so",
-        needs_daemon: true,
+        needs: DAEMON,
         run: refusals::no_iommu_domain,
     },
     Scenario {
         name: "pciback-present",
         about: "xenpcid does not start beside xen-pciback, and says what to do",
-        needs_daemon: true,
+        needs: DAEMON,
         run: refusals::pciback_present,
     },
 ];

@@ -102,7 +102,7 @@ pub fn igbvf(machine: &mut Machine) -> Result<()> {
 
 /// Gives the interface an address and waits until the driver says that there is a link.
 fn bring_up(guest: &Guest, interface: &str, address: &str) -> Result<()> {
-    guest.channel().sh(&format!("ip link set {interface} up; ip address add {address}/24 dev {interface}"))?;
+    guest.channel().sh(&format!("ip link set {interface} up; ip address replace {address}/24 dev {interface}"))?;
     let condition = format!("[ \"$(cat /sys/class/net/{interface}/carrier)\" = 1 ]");
     guest.channel().wait_until(&format!("a link on {interface}"), &condition)
 }

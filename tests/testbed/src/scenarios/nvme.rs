@@ -1,7 +1,6 @@
 //! An NVMe controller, driven by the guest's own driver.
 
 use crate::error::{Result, expect};
-use crate::images::DISK_SHA256;
 use crate::machine::devices::NVME;
 use crate::machine::{Guest, GuestConfiguration, Machine};
 use crate::scenarios::configuration::{self, Declared};
@@ -41,11 +40,9 @@ pub fn expect_queues(guest: &Guest) -> Result<()> {
 /// A read of the whole namespace gives the disk's content.
 ///
 /// # Errors
-/// [`crate::error::Error::Expectation`] with both hashes.
+/// As [`in_guest::expect_disk`].
 pub fn expect_content(guest: &Guest) -> Result<()> {
-    // The page cache would answer a second read.
-    let found = guest.channel().sh("echo 3 > /proc/sys/vm/drop_caches; sha256sum < /dev/nvme0n1")?;
-    expect(found.starts_with(DISK_SHA256), format!("SHA-256 {DISK_SHA256} of the whole namespace"), found)
+    in_guest::expect_disk(guest, "/dev/nvme0n1")
 }
 
 /// Each queue has an interrupt of its own, and each of them comes when its queue is used.

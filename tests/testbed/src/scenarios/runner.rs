@@ -19,6 +19,7 @@ use crate::machine::{Channel, Machine, xen_log};
 use crate::process::tail;
 use crate::scenarios::Scenario;
 use crate::testbed::Testbed;
+use crate::workspace::Program;
 
 /// Lines of each log that a failure shows.
 const LOG_LINES: usize = 30;
@@ -45,11 +46,15 @@ impl Tally {
 /// # Errors
 /// [`Error::Interrupted`]; anything else is a failure of the scenario.
 pub fn run(testbed: &Testbed, scenarios: &[&Scenario], options: &Options) -> Result<Tally> {
-    let is_needed = scenarios.iter().any(|scenario| scenario.needs_daemon);
-    // Without it the other scenarios still have something to say.
-    let daemon = is_needed.then(|| options.daemon(testbed)).transpose().map_err(|error| error.to_string());
+    let mut programs = Vec::new();
+    for program in [Program::Daemon, Program::Instrument] {
+        if scenarios.iter().any(|scenario| scenario.needs.contains(&program)) {
+            // Without it the other scenarios still have something to say.
+            programs.push((program, options.program(program, testbed).map_err(|error| error.to_string())));
+        }
+    }
     let mut tally = Tally::default();
-    let mut stage = Stage { testbed, options, daemon, booted: None };
+    let mut stage = Stage { testbed, options, programs, booted: None };
     for scenario in scenarios {
         let begun = Instant::now();
         let outcome = stage.perform(scenario);
@@ -75,8 +80,8 @@ pub fn run(testbed: &Testbed, scenarios: &[&Scenario], options: &Options) -> Res
 struct Stage<'a> {
     testbed: &'a Testbed,
     options: &'a Options,
-    /// xenpcid's program if it is needed, or why there is none.
-    daemon: std::result::Result<Option<PathBuf>, String>,
+    /// The programs that some scenario needs, or why there is none.
+    programs: Vec<(Program, std::result::Result<PathBuf, String>)>,
     booted: Option<Booted>,
 }
 
@@ -90,8 +95,8 @@ struct Booted {
 impl Stage<'_> {
     /// Runs one scenario and everything that has to hold after it.
     fn perform(&mut self, scenario: &Scenario) -> Result<()> {
-        if scenario.needs_daemon {
-            if let Err(reason) = &self.daemon {
+        for (program, built) in &self.programs {
+            if let (true, Err(reason)) = (scenario.needs.contains(program), built) {
                 return Err(Error::Unsuitable(reason.clone()));
             }
         }
@@ -121,8 +126,12 @@ impl Stage<'_> {
             if self.options.keep {
                 eprintln!("run folder: {}", machine.keep().display());
             }
-            if let Ok(Some(program)) = &self.daemon {
-                machine.install_daemon(program)?;
+            for (program, built) in &self.programs {
+                match (program, built) {
+                    (Program::Daemon, Ok(path)) => machine.install_daemon(path)?,
+                    (Program::Instrument, Ok(path)) => machine.install_instrument(&self.testbed.root, path)?,
+                    (_, Err(_)) => {}
+                }
             }
             let functions = machine.functions()?;
             let modules = loaded_modules(&machine)?;
