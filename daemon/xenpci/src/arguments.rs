@@ -23,6 +23,7 @@ Colours are left out when the output is not a terminal or NO_COLOR is set.";
 
 /// Where things are.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Where things are")]
 pub struct Places {
     /// Control socket of the running xenpcid
     #[arg(long, global = true, value_name = "PATH", default_value = xenpcid_control::SOCKET)]
@@ -110,10 +111,11 @@ pub struct Denied {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  xenpci learn 03:00.0 --for 60s > /etc/xenpcid/policies/mine.toml
-  xenpci learn 03:00.0 --for 10m                 Ctrl-C ends it early
+  xenpci learn 03:00.0 --for 60s > suggested.toml
+  xenpci learn 03:00.0 --for 10m                  Ctrl-C ends it early
 
-Start it, do in the guest what does not work, and read the policy before you use it: what is dangerous is commented out.")]
+Start it, do in the guest what does not work, and read the policy before you use it: what is dangerous is commented out.
+Its first lines say where to put it.")]
 pub struct Learn {
     /// The device
     #[arg(value_name = "BDF")]
@@ -127,9 +129,9 @@ pub struct Learn {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
-  xenpci suggest 03:00.0 > /etc/xenpcid/policies/mine.toml
+  xenpci suggest 03:00.0 > suggested.toml
 
-Read the policy before you use it: what is dangerous is commented out.")]
+Read the policy before you use it: what is dangerous is commented out. Its first lines say where to put it.")]
 pub struct Suggest {
     /// The device
     #[arg(value_name = "BDF")]
