@@ -19,8 +19,8 @@ pub fn run(places: &Places, arguments: &arguments::Check) -> Result<(), Failure>
             Ok(())
         }
     };
-    let present = Policies::load(&places.policies);
     if arguments.files.is_empty() {
+        let present = Policies::load(&places.policies);
         let folder = format!("policies, with those of {}", places.policies.display());
         let config = match &present {
             Ok(present) => Config::load_with(&places.config, present),
@@ -40,8 +40,8 @@ pub fn run(places: &Places, arguments: &arguments::Check) -> Result<(), Failure>
 fn check(file: &Path, places: &Places) -> Result<(), ConfigError> {
     let read = |source| ConfigError::Read { path: file.to_owned(), source };
     let text = std::fs::read_to_string(file).map_err(read)?;
-    let is_config = text.lines().any(|line| line.trim_start().starts_with("[[domain"));
-    if is_config {
+    let is_domain = |line: &str| line.starts_with("[domain") || line.starts_with("[[domain");
+    if text.lines().any(|line| is_domain(line.trim_start())) {
         Config::load_with(file, &Policies::load(&places.policies)?).map(drop)
     } else {
         policies::with_file(&places.policies, file).map(drop)

@@ -16,15 +16,21 @@ use crate::screen;
 
 /// How often the progress is drawn.
 const TICK: Duration = Duration::from_millis(200);
+/// Exit status of a command that a signal ended, as shells count it.
+const INTERRUPTED: i32 = 130;
 
 pub fn learn(places: &Places, arguments: &Learn) -> Result<(), Failure> {
     let (interrupted, interrupt) = mpsc::channel();
-    // Whoever presses it twice finds nobody to tell, and is heard all the same.
-    ctrlc::set_handler(move || interrupted.send(()).unwrap_or_default())?;
+    ctrlc::set_handler(move || {
+        // Once the wait is over nobody listens: whoever presses it then wants no policy either.
+        if interrupted.send(()).is_err() {
+            std::process::exit(INTERRUPTED);
+        }
+    })?;
     let mut client = Client::connect(&places.socket)?;
     let device = arguments.device;
     let before = client.call(&ListDenied { device: Some(device) })?.denied;
-    wait(device, arguments.time, &interrupt);
+    wait(device, arguments.time, interrupt);
     // Another connection: the daemon closes those that are silent for long.
     let after = Client::connect(&places.socket)?.call(&ListDenied { device: Some(device) })?.denied;
     print(places, device, &since(&before, after))
@@ -60,8 +66,9 @@ fn missed(entry: &Denied, space: ConfigSize) -> Option<Missed> {
     })
 }
 
-/// Waits for that long or for Ctrl-C, and shows on a terminal how long it is still.
-fn wait(device: Sbdf, time: Duration, interrupt: &mpsc::Receiver<()>) {
+/// Waits for that long or for Ctrl-C, and shows on a terminal how long it is still. Drops the receiver, so that the handler
+/// knows that nobody waits any more.
+fn wait(device: Sbdf, time: Duration, interrupt: mpsc::Receiver<()>) {
     let started = Instant::now();
     let bar = ProgressBar::new(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
     if let Ok(style) = ProgressStyle::with_template("{msg} [{bar:30}] {eta} left, Ctrl-C ends it") {
