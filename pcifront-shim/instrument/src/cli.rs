@@ -15,7 +15,7 @@ Exit status:
   130  interrupted
 
 Run it as root in a Xen PV guest that has a PCI device, in place of the kernel's frontend:
-  echo pci-0 > /sys/bus/xen/drivers/pcifront/unbind     (only if xen-pcifront is loaded)
+  echo pci-0 > /sys/bus/xen/drivers/pcifront/unbind     (if xen-pcifront is loaded; better, do not load it)
   modprobe xen-gntalloc; modprobe xen-evtchn
   pcifront-shim probe
 

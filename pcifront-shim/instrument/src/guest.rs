@@ -55,8 +55,8 @@ pub fn check(root: &FilePath) -> Result<(), Error> {
     if root.join(KERNEL_FRONTEND).exists() {
         return not_a_guest(
             "the kernel's pcifront has this guest's PCI bus",
-            "take it away (echo pci-0 > /sys/bus/xen/drivers/pcifront/unbind), or do not load xen-pcifront; with \
-             xen-pciback only the latter, since it does not connect again",
+            "do not load xen-pcifront, or take the bus from it: echo pci-0 > /sys/bus/xen/drivers/pcifront/unbind (not \
+             with xen-pciback, which does not connect again)",
         );
     }
     Ok(())
@@ -162,7 +162,7 @@ mod tests {
         assert_eq!(checked(&PV[..3]), "there is no /dev/xen/evtchn; load its module: modprobe xen-evtchn");
         let loaded = PV.iter().chain(&[("sys/bus/xen/devices/pci-0/driver/unbind", "")]);
         assert!(
-            checked(loaded).starts_with("the kernel's pcifront has this guest's PCI bus; take it away (echo pci-0")
+            checked(loaded).starts_with("the kernel's pcifront has this guest's PCI bus; do not load xen-pcifront, or")
         );
     }
 }

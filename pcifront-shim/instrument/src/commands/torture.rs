@@ -162,7 +162,8 @@ impl Torturer {
 
     fn send<C: Connection>(&mut self, bus: &mut Bus<C>, request: &Request) -> Result<(), Error> {
         let completed = bus.frontend.request(request)?;
-        self.count(format!("{}: {}", request.operation, completed.error));
+        let operation = request.operation.name().unwrap_or("unknown operation");
+        self.count(format!("{operation}: {}", completed.error));
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use pcifront_shim_instrument::{Error, Stop, commands};
 use tokio::sync::{mpsc, oneshot, watch};
 use xenpcid::supervisor::{Event, Supervisor};
 use xenpcid_address::{DomainId, Sbdf};
-use xenpcid_config::Config;
+use xenpcid_config::{Config, Policies};
 use xenpcid_simhost::{DomainOptions, GuestRing, SimDevice, World};
 use xenstore_protocol::Client;
 use xenstore_protocol::pci_nodes::RingNodes;
@@ -71,7 +71,9 @@ pub fn under_the_daemon<T: Send + 'static>(story: impl FnOnce(&Guest) -> T + Sen
         let (stop, stopped) = oneshot::channel::<()>();
         let config = Config::parse(CONFIGURATION, "test.toml").unwrap();
         let xenstore = world.xenstore().client(DomainId::DOM0).await.unwrap();
-        let supervisor = Supervisor::new(world.host(), xenstore, config, move |event| drop(report.send(event)));
+        let policies = Policies::shipped().unwrap();
+        let supervisor =
+            Supervisor::new(world.host(), xenstore, config, policies, move |event| drop(report.send(event)));
         let story = async {
             assert!(matches!(events.recv().await, Some(Event::Ready)));
             let domain = world.create_domain("guest", [1; 16], DomainOptions::default()).await.unwrap();
