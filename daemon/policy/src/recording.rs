@@ -95,6 +95,8 @@ impl Recording {
         for (number, line) in text.lines().enumerate().skip(1) {
             let wrong =
                 |reason: &str| RecordingError::Line { line: number.saturating_add(1), reason: reason.to_owned() };
+            // Those of its virtual functions' BARs are printed below the capability, one step further in.
+            let is_in_capability = line.starts_with("\t\t");
             let line = line.trim();
             if let Some((offset, bytes)) = line.split_once(": ") {
                 if let (Ok(offset), Some(bytes)) = (usize::from_str_radix(offset, 16), row(bytes)) {
@@ -105,10 +107,13 @@ impl Recording {
                     continue;
                 }
             }
-            if let Some((index, resource)) = region(line).map_err(wrong)?
-                && let Some(slot) = dump.resources.get_mut(index)
-            {
-                *slot = resource;
+            if is_in_capability {
+                continue;
+            }
+            if let Some((index, resource)) = region(line).map_err(wrong)? {
+                if let Some(slot) = dump.resources.get_mut(index) {
+                    *slot = resource;
+                }
             }
         }
         dump.checked()
