@@ -1,16 +1,8 @@
 //! A guest's view in front of a device that keeps whatever is written to it.
 
-use xenpcid_policy::{Access, AccessDenied, CompileError, ConfigView, Effect, Policy, Snapshot, Terms, Verdict, Width};
+use xenpcid_policy::{Access, AccessDenied, CompileError, ConfigSize, ConfigView, Policy, Snapshot, Terms, Width};
 
-/// What became of a write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    pub verdict: Verdict,
-    /// Offset, bytes and value of the one hardware write.
-    pub written: Option<(u16, u16, u32)>,
-    pub effect: Option<Effect>,
-    pub missed: u32,
-}
+use crate::reference::Outcome;
 
 /// One guest's view with hardware behind it, which keeps what is written.
 pub struct Machine {
@@ -65,4 +57,13 @@ pub fn access(offset: u16, width: Width) -> Access {
         Width::Word => Access::word(offset & !1),
         Width::Dword => Access::dword(offset & !3),
     }
+}
+
+/// Every access of a space.
+pub fn accesses(space: ConfigSize) -> impl Iterator<Item = Access> {
+    let possible = move |width: Width| {
+        let size = i32::from(width.bytes());
+        (0..i32::from(space.bytes())).filter_map(move |offset| Access::new(offset, size, space).ok())
+    };
+    Width::ALL.into_iter().flat_map(possible)
 }

@@ -1,0 +1,60 @@
+//! The filter and the reference model side by side: whatever is done to both, they have to agree.
+
+use xenpcid_policy::{Access, CompileError, InterruptMode, Policy, Snapshot, Width};
+
+use crate::machine::{Machine, accesses};
+use crate::reference::Model;
+
+pub struct Pair {
+    pub machine: Machine,
+    pub model: Model,
+}
+
+impl Pair {
+    pub fn new(snapshot: &Snapshot, policy: &Policy, vectors: u16) -> Result<Self, CompileError> {
+        let machine = Machine::with_vectors(snapshot, policy, vectors)?;
+        Ok(Self { machine, model: Model::new(snapshot, policy, vectors) })
+    }
+
+    pub fn set_interrupt_mode(&mut self, mode: InterruptMode) {
+        self.machine.view.set_interrupt_mode(mode);
+        self.model.set_interrupt_mode(mode);
+    }
+
+    pub fn reset(&mut self) {
+        self.machine.view.reset();
+        self.model.reset();
+    }
+
+    /// Every bit of the device becomes what it is not.
+    pub fn flip_hardware(&mut self) {
+        self.machine.hardware.iter_mut().for_each(|byte| *byte = !*byte);
+        self.model.hardware.iter_mut().for_each(|byte| *byte = !*byte);
+    }
+
+    pub fn read(&mut self, access: Access) {
+        let expected = self.model.read(access.offset(), access.width().bytes());
+        let read = self.machine.read(access).map_err(|denied| denied.bits);
+        assert_eq!(read, expected, "read {access}: {read:x?}, expected {expected:x?}");
+    }
+
+    pub fn write(&mut self, access: Access, value: u32) {
+        let expected = self.model.write(access.offset(), access.width().bytes(), value);
+        let outcome = self.machine.write(access, value);
+        if let Err(denied) = &outcome {
+            assert_eq!((denied.access, denied.value), (access, value));
+        }
+        let outcome = outcome.map_err(|denied| denied.bits);
+        assert_eq!(outcome, expected, "write {value:#x} to {access}: {outcome:x?}, expected {expected:x?}");
+    }
+
+    /// The whole space, as the guest reads it and in hardware.
+    pub fn agree(&mut self) {
+        for access in accesses(self.machine.view.size()).filter(|access| access.width() == Width::Dword) {
+            self.read(access);
+        }
+        let hardware =
+            self.machine.hardware.iter().zip(&self.model.hardware).position(|(machine, model)| machine != model);
+        assert_eq!(hardware, None, "the hardware differs at this offset");
+    }
+}
