@@ -1,11 +1,13 @@
 //! Suggested policies, on the recorded devices.
 #![expect(clippy::unwrap_used, reason = "the helpers of a test are a test")]
 
+#[path = "../../tests/fuzz/properties/devices.rs"]
 mod devices;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use devices::Device;
 use proptest::prelude::*;
 use xenpcid_config::Policies;
 use xenpcid_config::policy::{Missed, Operation, suggest};
@@ -53,14 +55,8 @@ fn bits_of(access: Access, mask: u32) -> impl Iterator<Item = usize> {
 }
 
 /// Bits that no policy gives away.
-fn guarded(snapshot: &Snapshot) -> BTreeSet<usize> {
-    let hides_nothing = Policies::shipped().unwrap();
-    let plan = plan(snapshot, hides_nothing.get("pciback").unwrap());
-    let guarded = |register: &xenpcid_policy::ExplainedRegister| -> Vec<usize> {
-        let groups = register.bits.iter().filter(|group| group.guarded.is_some());
-        groups.flat_map(|group| bits_of(register.access, group.mask)).collect()
-    };
-    plan.explain().iter().flat_map(guarded).collect()
+fn guarded(device: &Device) -> BTreeSet<usize> {
+    device.guarded.iter().flat_map(|(offset, mask)| bits_of(Access::dword(*offset), *mask)).collect()
 }
 
 /// The text with the mark removed from every line of the blocks that are `chosen`.
@@ -105,8 +101,9 @@ fn tried(snapshot: &Snapshot, policy: &Policy, accesses: &[(u16, Width, bool, u3
 }
 
 /// `own` is the text of `policy`, if it is not a shipped one.
-fn check(snapshot: &Snapshot, policy: &Policy, own: &[&str], missed: &[Missed]) {
+fn check(device: &Device, policy: &Policy, own: &[&str], missed: &[Missed]) {
     let read = |text: &str| self::read(&[own, &[text]].concat());
+    let snapshot = &device.snapshot;
     let before = plan(snapshot, policy);
     let had = treatments(&before, snapshot);
     let text = suggest(snapshot, &terms(policy), missed).unwrap();
@@ -126,7 +123,7 @@ fn check(snapshot: &Snapshot, policy: &Policy, own: &[&str], missed: &[Missed]) 
     // With everything that is commented out: every wanted bit passes, unless no policy can give it.
     let (all, blocks) = uncommented(&text, |_| true);
     let with_all = plan(snapshot, &read(&all));
-    let guarded = guarded(snapshot);
+    let guarded = guarded(device);
     let has = treatments(&with_all, snapshot);
     let shown: Vec<_> = before
         .explain_capabilities()
@@ -162,7 +159,8 @@ proptest! {
     ) {
         let policies = Policies::shipped().unwrap();
         let devices = devices::recorded();
-        let (_, snapshot) = &devices[choice.index(devices.len())];
+        let device = &devices[choice.index(devices.len())];
+        let snapshot = &device.snapshot;
         // Half of the time in the first 512 bytes, where the registers are.
         let accesses: Vec<_> =
             accesses.into_iter().map(|(at, width, is_write, value)| (if low { at % 512 } else { at }, width, is_write, value)).collect();
@@ -170,19 +168,19 @@ proptest! {
         for name in policies.names() {
             let policy = policies.get(name).unwrap();
             if policy.applies_to.matches(&identity) {
-                check(snapshot, policy, &[], &tried(snapshot, policy, &accesses));
+                check(device, policy, &[], &tried(snapshot, policy, &accesses));
             }
         }
     }
 }
 
-fn device(name: &str) -> Snapshot {
-    devices::recorded().into_iter().find(|(device, _)| device == name).unwrap().1
+fn device(name: &str) -> &'static Device {
+    devices::recorded().iter().find(|device| device.name == name).unwrap()
 }
 
 #[test]
 fn suggestion_says_of_each_register_what_was_tried_and_what_is_dangerous() {
-    let snapshot = device("igb");
+    let snapshot = &device("igb").snapshot;
     let policies = Policies::shipped().unwrap();
     let policy = policies.get("default").unwrap();
     let accesses = [
@@ -193,7 +191,7 @@ fn suggestion_says_of_each_register_what_was_tried_and_what_is_dangerous() {
         (0xc8, Width::Word, true, 0x0005),
         (0xc8, Width::Word, true, 0x0004),
     ];
-    let mut missed = tried(&snapshot, policy, &accesses);
+    let mut missed = tried(snapshot, policy, &accesses);
     missed.dedup_by(|second, first| {
         let same = second.register == first.register;
         if same {
@@ -202,7 +200,7 @@ fn suggestion_says_of_each_register_what_was_tried_and_what_is_dangerous() {
         same
     });
 
-    let text = suggest(&snapshot, &terms(policy), &missed).unwrap();
+    let text = suggest(snapshot, &terms(policy), &missed).unwrap();
 
     assert_eq!(
         text,
@@ -266,12 +264,12 @@ why = "Suggested: written 2 times, last 0x4."
 
 #[test]
 fn suggestion_for_a_suggested_policy_has_a_name_of_its_own_and_says_how_to_choose_it() {
-    let snapshot = device("e1000e");
+    let snapshot = &device("e1000e").snapshot;
     let policies = Policies::shipped().unwrap();
-    let first = suggest(&snapshot, &terms(policies.get("default").unwrap()), &[]).unwrap();
+    let first = suggest(snapshot, &terms(policies.get("default").unwrap()), &[]).unwrap();
     assert!(first.ends_with("\n# Nothing was missed that this policy could give.\n"), "{first}");
 
-    let second = suggest(&snapshot, &terms(&read(&[&first])), &[]).unwrap();
+    let second = suggest(snapshot, &terms(&read(&[&first])), &[]).unwrap();
 
     assert!(second.contains("name = \"default-8086-10d3-2\"\n"), "{second}");
     assert!(second.contains("extends = \"default-8086-10d3\"\n"), "{second}");
@@ -280,7 +278,7 @@ fn suggestion_for_a_suggested_policy_has_a_name_of_its_own_and_says_how_to_choos
 
 #[test]
 fn read_that_the_policy_refuses_is_suggested_and_commented_out() {
-    let snapshot = device("e1000e");
+    let device = device("e1000e");
     let own = r#"name = "secret"
 description = "Hides the serial number."
 [[rule]]
@@ -289,11 +287,11 @@ read = "deny"
 why = "Guests are not to know on which host they are."
 "#;
     let policy = read(&[own]);
-    let missed = tried(&snapshot, &policy, &[(0x144, Width::Dword, false, 0)]);
+    let missed = tried(&device.snapshot, &policy, &[(0x144, Width::Dword, false, 0)]);
 
-    check(&snapshot, &policy, &[own], &missed);
+    check(device, &policy, &[own], &missed);
 
-    let text = suggest(&snapshot, &terms(&policy), &missed).unwrap();
+    let text = suggest(&device.snapshot, &terms(&policy), &missed).unwrap();
     assert!(text.contains("# dsn.lower, bits 0xffffffff: read once. Refused now (policy secret line 3):"), "{text}");
     assert!(text.contains("# DANGEROUS: the policy refuses it."), "{text}");
     assert!(text.contains("#! read = \"pass\"\n#! write = \"discard\""), "{text}");

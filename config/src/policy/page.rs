@@ -156,6 +156,7 @@ fn found(shown: Shown) -> String {
         Shown::Hardware => "what the device has".to_owned(),
         Shown::Zero => "zero".to_owned(),
         Shown::Claimed => "what was there at the claim".to_owned(),
+        Shown::Listed => "what was there at the claim, without hidden capabilities".to_owned(),
         Shown::Kept(value) => format!("what it last wrote, at first {value:#x}"),
         Shown::Vendor | Shown::Device => "what the host's kernel knows".to_owned(),
         Shown::InterruptLine => "the INTx pirq; 0 if there is none".to_owned(),
