@@ -11,7 +11,7 @@ use crate::interface::{
 };
 use crate::message::{Call, Reply, frame};
 use crate::refusal::Refusal;
-use crate::types::{Denied, Device, DeviceDescription, Status};
+use crate::types::{Device, DeviceDescription, Status};
 use crate::{CONTROL_DESCRIPTION, SERVICE_DESCRIPTION};
 
 /// What the daemon does for whoever calls it. Calls of different connections are in progress at the same time, on one
@@ -25,7 +25,7 @@ pub trait Service {
 
     /// What guests tried and did not get, of one device or of all; [`Refusal::DeviceNotFound`] for one that is not
     /// declared.
-    fn denied(&self, device: Option<Sbdf>) -> impl Future<Output = Result<Vec<Denied>, Refusal>>;
+    fn denied(&self, device: Option<Sbdf>) -> impl Future<Output = Result<DeniedReply, Refusal>>;
 
     /// What a guest's view of a device is made from; [`Refusal::DeviceNotFound`] or [`Refusal::DeviceNotClaimed`] if
     /// there is none.
@@ -78,7 +78,7 @@ async fn answer(service: &impl Service, call: Call) -> Result<Value, Refusal> {
         }
         ListDenied::NAME => {
             let ListDenied { device } = parsed(parameters)?;
-            result::<ListDenied>(DeniedReply { denied: service.denied(device).await? })
+            result::<ListDenied>(service.denied(device).await?)
         }
         DescribeDevice::NAME => {
             let DescribeDevice { device } = parsed(parameters)?;

@@ -102,6 +102,8 @@ pub struct DevicesReply {
 pub struct DeniedReply {
     /// In ascending order of device, guest and offset.
     pub denied: Vec<Denied>,
+    /// Accesses to further registers, which found the table of a device full.
+    pub uncounted: u64,
 }
 
 /// Answer to [`DescribeDevice`].

@@ -11,6 +11,7 @@ use tokio::task::LocalSet;
 use xenpcid_address::Sbdf;
 
 use crate::dispatch::Service;
+use crate::interface::DeniedReply;
 use crate::refusal::Refusal;
 use crate::server::Server;
 use crate::types::{Denied, Device, DeviceDescription, Status};
@@ -44,7 +45,7 @@ impl Service for Recorded {
         Ok(self.devices.clone())
     }
 
-    async fn denied(&self, device: Option<Sbdf>) -> Result<Vec<Denied>, Refusal> {
+    async fn denied(&self, device: Option<Sbdf>) -> Result<DeniedReply, Refusal> {
         if let Some(device) = device {
             self.declared(device)?;
         }
@@ -52,7 +53,7 @@ impl Service for Recorded {
         let answer = if answers.len() > 1 { answers.pop_front() } else { answers.front().cloned() };
         let mut denied = answer.unwrap_or_default();
         denied.retain(|entry| device.is_none_or(|device| entry.device == device));
-        Ok(denied)
+        Ok(DeniedReply { denied, uncounted: 0 })
     }
 
     async fn describe(&self, device: Sbdf) -> Result<DeviceDescription, Refusal> {

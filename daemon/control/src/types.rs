@@ -32,8 +32,9 @@ pub struct Device {
     pub address: Sbdf,
     /// What the operator calls it.
     pub name: Option<String>,
-    /// The name of its policy.
-    pub policy: String,
+    /// The name of the policy that says what a guest may do with its registers; `None` if that is not known before the
+    /// device is claimed.
+    pub policy: Option<String>,
     /// Where it is.
     pub state: DeviceState,
     /// The guest that has it, if one has.

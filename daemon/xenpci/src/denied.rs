@@ -16,10 +16,14 @@ pub fn run(places: &Places, arguments: &arguments::Denied) -> Result<(), Failure
     if arguments.json {
         return screen::print(&(serde_json::to_string_pretty(&reply)? + "\n"));
     }
-    screen::print(&match reply.denied.as_slice() {
+    let mut text = match reply.denied.as_slice() {
         [] => "Guests got all that they tried.\n".to_owned(),
         denied => table(denied),
-    })
+    };
+    if reply.uncounted > 0 {
+        text.push_str(&format!("And {} accesses to more registers than are counted.\n", reply.uncounted));
+    }
+    screen::print(&text)
 }
 
 /// Columns as wide as what is in them.

@@ -172,9 +172,10 @@ impl Assigned {
         for (register, bits) in self.view.registers(access, bits) {
             let first_bit = u32::from(access.offset() & 3) << 3;
             let value = value << first_bit >> (u32::from(register.offset() & 3) << 3) & register.width().mask();
-            if facts.denials.record(register, operation, refusal, bits, value)
-                && let Some(Line { suppressed }) = self.complaints.admit()
-            {
+            if !facts.denials.record(register, operation, refusal, bits, value) {
+                continue;
+            }
+            if let Some(Line { suppressed }) = self.complaints.admit() {
                 tracing::info!(function = %facts.function, %register, ?operation, bits = format_args!("{bits:#x}"),
                     value = format_args!("{value:#x}"), suppressed, "{refusal:?}; `xenpci denied` counts the next ones");
             }

@@ -76,7 +76,7 @@ pub enum ClaimError {
         /// The device.
         function: Sbdf,
         /// Why not.
-        reason: CompileError,
+        reason: Box<CompileError>,
     },
     /// The host has no way to reset the device.
     #[error(
@@ -239,7 +239,7 @@ impl Claimed {
             .map_err(|reason| ClaimError::NoPolicy { function, reason })?;
         let name = device.name.clone();
         let facts = Facts { function, name, policy, vectors, snapshot, denials: Denials::default() };
-        let view = facts.plan().map_err(|reason| ClaimError::Policy { function, reason })?.view();
+        let view = facts.plan().map_err(|reason| ClaimError::Policy { function, reason: reason.into() })?.view();
         let snapshot = &facts.snapshot;
         if capabilities.msix.is_some() {
             // A virtual function decodes by a bit of its physical function's; its own is always 0.

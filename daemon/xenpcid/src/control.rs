@@ -39,7 +39,7 @@ impl Service for Control {
         Ok(self.pool.lock().values().map(device).collect())
     }
 
-    async fn denied(&self, device: Option<Sbdf>) -> Result<Vec<control::Denied>, Refusal> {
+    async fn denied(&self, device: Option<Sbdf>) -> Result<control::DeniedReply, Refusal> {
         let facts: Vec<Arc<Facts>> = {
             let pool = self.pool.lock();
             if let Some(device) = device.filter(|device| !pool.contains_key(device)) {
@@ -48,7 +48,10 @@ impl Service for Control {
             let wanted = pool.iter().filter(|(function, _)| device.is_none_or(|device| device == **function));
             wanted.filter_map(|(_, declared)| declared.slot.facts().cloned()).collect()
         };
-        Ok(facts.iter().flat_map(|facts| denied(facts)).collect())
+        Ok(control::DeniedReply {
+            denied: facts.iter().flat_map(|facts| denied(facts)).collect(),
+            uncounted: facts.iter().map(|facts| u64::from(facts.denials.overflow())).sum(),
+        })
     }
 
     async fn describe(&self, device: Sbdf) -> Result<control::DeviceDescription, Refusal> {
@@ -73,7 +76,7 @@ fn device(declared: &Declared) -> control::Device {
     control::Device {
         address: device.sbdf,
         name: device.name.clone(),
-        policy: policy.or_else(|| device.policy.clone()).unwrap_or_default(),
+        policy: policy.or_else(|| device.policy.clone()),
         state,
         guest,
     }

@@ -60,7 +60,6 @@ impl Pool {
     }
 
     /// The devices, for as long as the result lives: not across anything that takes its time.
-    #[must_use]
     pub fn lock(&self) -> MutexGuard<'_, BTreeMap<Sbdf, Declared>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

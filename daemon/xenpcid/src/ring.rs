@@ -244,10 +244,10 @@ fn serve(
             }
         }
         // The port is masked, so only `stop` ends this wait early; and the first notification, which binding gives.
-        if let Some(pause) = listening.after(answered)
-            && port.wait(Some(pause))? != Wakeup::TimedOut
-        {
-            continue;
+        if let Some(pause) = listening.after(answered) {
+            if port.wait(Some(pause))? != Wakeup::TimedOut {
+                continue;
+            }
         }
         port.unmask()?;
         // A notification between the last look at the page and the unmasking is kept, and ends this wait.

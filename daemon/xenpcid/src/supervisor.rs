@@ -134,10 +134,10 @@ impl Supervisor {
         let mut complaints = RateLimit::default();
         loop {
             // The next change, or the next connection to xenstore, is another occasion.
-            if let Err(error) = self.reconcile().await
-                && let Some(Line { suppressed }) = complaints.admit()
-            {
-                tracing::warn!(%error, suppressed, "the domains cannot be looked at");
+            if let Err(error) = self.reconcile().await {
+                if let Some(Line { suppressed }) = complaints.admit() {
+                    tracing::warn!(%error, suppressed, "the domains cannot be looked at");
+                }
             }
             tokio::select! {
                 change = introduced.changed() => { change?; }
@@ -169,11 +169,11 @@ impl Supervisor {
         let domains: BTreeMap<_, _> =
             self.host.hypervisor.domains()?.into_iter().map(|info| (info.domain, info)).collect();
         for (domain, session) in &mut self.sessions {
-            if domains.get(domain).is_none_or(|info| info.dying)
-                && let Some(stop) = session.stop.take()
-            {
-                // A session that has just ended by itself does not listen any more.
-                let _ = stop.send(Stop::Gone);
+            if domains.get(domain).is_none_or(|info| info.dying) {
+                if let Some(stop) = session.stop.take() {
+                    // A session that has just ended by itself does not listen any more.
+                    let _ = stop.send(Stop::Gone);
+                }
             }
         }
         self.settled.retain(|domain| domains.contains_key(domain));

@@ -6,7 +6,7 @@ mod harness;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use harness::{NVME, host_with_devices, released, start, under_the_daemon, under_the_daemon_with};
+use harness::{NVME, ONE_GUEST, host_with_devices, released, start, under_the_daemon, under_the_daemon_with};
 use pcifront_shim::{MsixOutcome, RequestError, Width};
 use xenpcid::control::Control;
 use xenpcid::pool::Pool;
@@ -99,7 +99,7 @@ async fn write_to_a_hidden_capability_reaches_nothing_and_is_counted_by_register
             (devices, description, client.call(&ListDenied { device: Some(NVME) }).unwrap_err())
         })
         .await;
-        assert_eq!((devices[0].policy.as_str(), devices[0].name.as_deref()), ("default", Some("uplink")));
+        assert_eq!((devices[0].policy.as_deref(), devices[0].name.as_deref()), (Some("default"), Some("uplink")));
         assert_eq!(description.snapshot()?.device, 0x10c9);
         assert!(unknown.to_string().contains(&Refusal::DeviceNotFound { device: NVME }.to_string()), "{unknown}");
         world.destroy_domain(guest.domain()).await?;
@@ -115,7 +115,7 @@ async fn write_to_a_hidden_capability_reaches_nothing_and_is_counted_by_register
 async fn function_level_reset_by_the_guest_leaves_it_its_addresses_and_interrupts() {
     let world = host_with_devices();
 
-    under_the_daemon(&world, GUEST_WITH_NVME, async |mut events| {
+    under_the_daemon(&world, ONE_GUEST, async |mut events| {
         let guest = start(&world, "web1", 1).await?;
         let nvme = guest.connected().await?[0].address;
         let DriverInterrupts::Msix(pirqs) = guest.start_driver(nvme, 2).await? else { panic!() };

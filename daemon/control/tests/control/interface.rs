@@ -101,7 +101,7 @@ fn methods_of_the_control_interface_are_the_rust_methods() {
     let status: Status = samples::status();
     agree_method(&GetStatus {}, &status, &idl);
     agree_method(&ListDevices {}, &DevicesReply { devices: vec![samples::device()] }, &idl);
-    let denied = DeniedReply { denied: vec![samples::denied()] };
+    let denied = DeniedReply { denied: vec![samples::denied()], uncounted: 7 };
     agree_method(&ListDenied { device: Some(samples::NETWORK) }, &denied, &idl);
     let description = DeviceReply { description: samples::description() };
     agree_method(&DescribeDevice { device: samples::NETWORK }, &description, &idl);

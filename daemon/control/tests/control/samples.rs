@@ -20,14 +20,14 @@ pub fn device() -> Device {
     Device {
         address: NETWORK,
         name: Some("uplink0".to_owned()),
-        policy: "default".to_owned(),
+        policy: Some("default".to_owned()),
         state: DeviceState::Assigned,
         guest: Some(guest()),
     }
 }
 
 pub fn unclaimed() -> Device {
-    Device { address: DISK, name: None, policy: "strict".to_owned(), state: DeviceState::Unclaimed, guest: None }
+    Device { address: DISK, name: None, policy: None, state: DeviceState::Unclaimed, guest: None }
 }
 
 pub fn denied() -> Denied {

@@ -158,7 +158,9 @@ fn shown(shown: Shown) -> &'static str {
     match shown {
         Shown::Hardware => "hardware",
         Shown::Zero => "zero",
+        Shown::Trigger => "trigger",
         Shown::Claimed => "claimed",
+        Shown::Listed => "listed",
         Shown::Kept(_) => "kept",
         Shown::Vendor => "vendor",
         Shown::Device => "device",

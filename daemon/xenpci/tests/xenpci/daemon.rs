@@ -32,7 +32,8 @@ impl Daemon {
     /// With an e1000e in the guest web1 and a declared disk, and these answers about what was denied.
     fn start<const N: usize>(denied: [Vec<Denied>; N]) -> Self {
         let folder = TempDir::new().unwrap();
-        let device = |address, state, guest| Device { address, name: None, policy: "sample".to_owned(), state, guest };
+        let device =
+            |address, state, guest| Device { address, name: None, policy: Some("sample".to_owned()), state, guest };
         let recorded = Recorded {
             status: None,
             devices: vec![
@@ -213,8 +214,8 @@ fn ctrl_c_ends_learning_early_and_the_policy_is_printed_all_the_same() {
     // It listens to the signal before it connects.
     let before = listener.accept().unwrap().0;
     kill(Pid::from_raw(learn.id().try_into().unwrap()), Signal::SIGINT).unwrap();
-    answer(before, &DeniedReply { denied: Vec::new() });
-    answer(listener.accept().unwrap().0, &DeniedReply { denied: vec![device_control()] });
+    answer(before, &DeniedReply { denied: Vec::new(), uncounted: 0 });
+    answer(listener.accept().unwrap().0, &DeniedReply { denied: vec![device_control()], uncounted: 0 });
     answer(listener.accept().unwrap().0, &DeviceReply { description: description() });
     let output = learn.wait_with_output().unwrap();
 
