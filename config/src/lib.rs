@@ -1,11 +1,12 @@
-//! The configuration file of xenpcid: which devices belong to which domains.
+//! The configuration of xenpcid: which devices belong to which domains, and what these may do with them.
 //!
 //! ```toml
 //! [[domain]]
 //! name = "web1"            # or uuid = "..."
-//! devices = ["0000:01:00.0", { bdf = "0000:00:07.0", reset = "best-effort" }]
+//! devices = ["0000:01:00.0", { bdf = "0000:03:00.0", name = "uplink", policy = "network", reset = "best-effort" }]
+//! vectors = 16             # most MSI-X vectors that each device shows
 //! ```
-//! What guests may do with their devices is in [`policy`] files.
+//! What guests may do with the registers of their devices is in [`policy`] files.
 //!
 //! [`Config::parse`] accepts a file as a whole or not at all, and says of each mistake where it is and what to do.
 //! `examples/xenpcid.toml` explains every key.

@@ -79,7 +79,7 @@ enum Rank {
     /// The policy hides the capability: why.
     Hidden(AnyCapabilityId, Arc<str>),
     /// What is known against it.
-    Dangerous(Arc<str>),
+    Dangerous(&'static str),
     /// Nothing is known of the register.
     Unknown,
     Harmless,
@@ -219,6 +219,17 @@ impl Device<'_> {
         placed.bits.iter().find(|bits| bits.mask & bit != 0)
     }
 
+    /// What becomes of reads and writes of bit `at` of the space, why, and who says so.
+    fn treatment(&self, at: u32) -> (ReadAction, WriteAction, Arc<str>, Option<Origin>) {
+        match self.explained(at) {
+            Some(bits) => (bits.read, bits.write, bits.why.clone(), bits.origin.clone()),
+            None => {
+                let otherwise = self.plan.otherwise();
+                (otherwise.read, otherwise.write, otherwise.why.clone(), otherwise.origin.clone())
+            }
+        }
+    }
+
     /// What is to be said of bit `at` of the space, and which bit of the register it is; `None` if the guest has it already.
     fn group(&self, at: u32, accesses: &BTreeMap<u16, Access>, want: &Want) -> Option<(Group, u32)> {
         let byte = u16::try_from(at / 8).ok().filter(|byte| usize::from(*byte) < self.size)?;
@@ -228,31 +239,26 @@ impl Device<'_> {
             None => self.beside_tables(*accesses.get(&byte)?, byte),
         };
         let bit = 1 << (at - u32::from(register.offset()) * 8);
-        let explained = self.explained(at);
-        let (read, write, why, origin) = match explained {
-            Some(bits) => (bits.read, bits.write, bits.why.clone(), bits.origin.clone()),
-            None => {
-                let otherwise = self.plan.otherwise();
-                (otherwise.read, otherwise.write, otherwise.why.clone(), otherwise.origin.clone())
-            }
-        };
+        let (read, write, why, origin) = self.treatment(at);
         let capabilities: Vec<_> = self.plan.explain_capabilities().collect();
         let capability = capabilities.iter().find(|capability| capability.extent.contains(&byte));
-        let hidden = self.hidden.iter().find(|(_, extent, _)| extent.contains(&byte));
         let is_missed = want.write && matches!(write, WriteAction::Discard | WriteAction::Deny)
             || want.read && read == ReadAction::Deny;
+        let is_refused = want.write && write == WriteAction::Deny || want.read && read == ReadAction::Deny;
+        let hidden = self.hidden.iter().find(|(_, extent, _)| extent.contains(&byte));
         if !is_missed && hidden.is_none() {
             return None;
         }
         let name = in_tables.map(|register| register.name.as_ref());
-        let rank = if let Some((_, guarded)) = explained.and_then(|bits| bits.guarded).filter(|_| want.write) {
-            Rank::Guarded(guarded)
+        let guarded = self.explained(at).and_then(|bits| bits.guarded).filter(|_| want.write);
+        let rank = if let Some((_, why)) = guarded {
+            Rank::Guarded(why)
         } else if let Some((id, _, why)) = hidden {
             Rank::Hidden(*id, why.clone())
         } else if let Some(why) = danger::of(name, bit, capability.map(|capability| capability.id)) {
-            Rank::Dangerous(why.into())
-        } else if write == WriteAction::Deny || read == ReadAction::Deny {
-            Rank::Dangerous("the policy refuses it".into())
+            Rank::Dangerous(why)
+        } else if is_refused {
+            Rank::Dangerous("the policy refuses it")
         } else if name.is_none() {
             Rank::Unknown
         } else {
@@ -268,7 +274,7 @@ impl Device<'_> {
             read: if want.read || read != ReadAction::Deny { ReadAction::Pass } else { ReadAction::Deny },
             write: if want.write { WriteAction::Pass } else { write },
             passes: !is_missed,
-            is_refused: want.write && write == WriteAction::Deny || want.read && read == ReadAction::Deny,
+            is_refused,
             why,
             origin,
         };
