@@ -153,7 +153,7 @@ fn hexadecimal(value: u32, width: Width) -> String {
 /// What a guest finds in guarded bits.
 fn found(shown: Shown) -> String {
     match shown {
-        Shown::Hardware => "what the device has".to_owned(),
+        Shown::Hardware | Shown::Trigger => "what the device has".to_owned(),
         Shown::Zero => "zero".to_owned(),
         Shown::Claimed => "what was there at the claim".to_owned(),
         Shown::Listed => "what was there at the claim, without hidden capabilities".to_owned(),

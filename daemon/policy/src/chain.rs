@@ -10,7 +10,7 @@ use crate::snapshot::Snapshot;
 
 const CAPABILITIES_POINTER: u16 = 0x34;
 /// Where the extended list starts. What is there can be emptied but not skipped.
-const FIRST_EXTENDED: u16 = ConfigSize::Conventional.bytes();
+pub(crate) const FIRST_EXTENDED: u16 = ConfigSize::Conventional.bytes();
 
 /// The layout of a capability, of those that its kind may have.
 pub(crate) fn layout(id: AnyCapabilityId, offset: u16, snapshot: &Snapshot) -> &'static [Register] {

@@ -103,7 +103,11 @@ impl Plan {
 /// Sets the masks of one bit.
 fn place_bit(dword: &mut Dword, mask: u32, field: Option<&Field>, read: ReadAction, write: WriteAction) {
     let kind = field.map_or(Kind::ReadWrite, |field| field.kind);
-    let starts_something = matches!(kind, Kind::Command | Kind::Guarded { shown: Shown::FunctionReset { .. }, .. });
+    let starts_something = match kind {
+        Kind::Command => true,
+        Kind::Guarded { shown, .. } => matches!(shown, Shown::Trigger | Shown::FunctionReset { .. }),
+        _ => false,
+    };
     if starts_something {
         dword.command |= mask;
     }

@@ -64,6 +64,8 @@ pub struct Plan {
     pub(crate) treatments: Vec<Treatment>,
     /// Eight for each byte.
     pub(crate) bits: Vec<Bit>,
+    /// The space as the device showed it, without the capabilities that are hidden.
+    listed: Vec<u8>,
     /// What emulated bits read at first.
     pub(crate) initial: Vec<u8>,
     /// The space as the device showed it.
@@ -96,6 +98,7 @@ impl Plan {
         }
         let hidden = hidden_capabilities(policy);
         let bit = Bit { field: None, treatment: OTHERWISE };
+        let listed = chain::without(snapshot, &capabilities, |id| hidden.iter().any(|(hidden, _)| *hidden == id));
         let vectors = capabilities.msix.map_or(0, |msix| msix.visible_table_size().min(terms.vectors.max(1)));
         let mut plan = Self {
             size,
@@ -106,7 +109,8 @@ impl Plan {
             registers: Vec::new(),
             treatments: vec![otherwise(policy)],
             bits: vec![bit; snapshot.config.len().saturating_mul(8)],
-            initial: chain::without(snapshot, &capabilities, |id| hidden.iter().any(|(hidden, _)| *hidden == id)),
+            initial: listed.clone(),
+            listed,
             claimed: snapshot.config.clone(),
             capabilities,
             hidden,
@@ -137,6 +141,8 @@ impl Plan {
                 for bit in self.bits.iter_mut().take(end).skip(first) {
                     *bit = Bit { field: None, treatment: index };
                 }
+                let shown = self.initial.iter_mut().zip(&self.listed).skip(usize::from(range.start)).take(range.len());
+                shown.for_each(|(initial, listed)| *initial = *listed);
                 self.registers.push(Placed {
                     offset: range.start,
                     width: Width::Dword,
@@ -179,21 +185,22 @@ impl Plan {
 
     /// What the four bytes at `offset` read at first, where they are emulated.
     pub(crate) fn initial_at(&self, offset: u16) -> u32 {
-        let mut bytes = [0; 4];
-        for (byte, value) in bytes.iter_mut().zip(self.initial.iter().skip(usize::from(offset))) {
-            *byte = *value;
-        }
-        u32::from_le_bytes(bytes)
+        dword_at(&self.initial, offset)
     }
 
     /// What the device had in the four bytes at `offset` at the time of the claim.
     pub(crate) fn claimed_at(&self, offset: u16) -> u32 {
-        let mut bytes = [0; 4];
-        for (byte, value) in bytes.iter_mut().zip(self.claimed.iter().skip(usize::from(offset))) {
-            *byte = *value;
-        }
-        u32::from_le_bytes(bytes)
+        dword_at(&self.claimed, offset)
     }
+}
+
+/// The four bytes at `offset`; 0 for those beyond the end.
+fn dword_at(space: &[u8], offset: u16) -> u32 {
+    let mut bytes = [0; 4];
+    for (byte, value) in bytes.iter_mut().zip(space.iter().skip(usize::from(offset))) {
+        *byte = *value;
+    }
+    u32::from_le_bytes(bytes)
 }
 
 fn otherwise(policy: &Policy) -> Treatment {

@@ -56,10 +56,14 @@ pub enum Kind {
 pub enum Shown {
     /// What the device answers.
     Hardware,
+    /// What the device answers. A 1 would start something, so they are written 0 with the bits beside them.
+    Trigger,
     /// Zero.
     Zero,
-    /// What they were at the time of the claim; in a capability list, without the capabilities that are hidden.
+    /// What they were at the time of the claim.
     Claimed,
+    /// The capability lists at the time of the claim, without the capabilities that are hidden.
+    Listed,
     /// What the guest last wrote, and these bits before.
     Kept(u32),
     /// Vendor ID as the host's kernel knows it.
@@ -91,7 +95,7 @@ impl Shown {
     /// Whether a policy may say how the bits are read.
     #[must_use]
     pub const fn can_be_read_otherwise(self) -> bool {
-        matches!(self, Self::Hardware | Self::Zero | Self::Claimed | Self::Kept(_))
+        matches!(self, Self::Hardware | Self::Trigger | Self::Zero | Self::Claimed | Self::Kept(_))
     }
 
     /// Whether a policy may say what becomes of writes, short of passing them.

@@ -1,6 +1,6 @@
 //! Registers at their places, and guarded bits as a guest finds them unless a policy says otherwise.
 
-use super::{Bit, OTHERWISE, Placed, Plan, Treatment};
+use super::{Bit, OTHERWISE, Placed, Plan, Treatment, dword_at};
 use crate::access::ConfigSize;
 use crate::chain;
 use crate::policy::{ReadAction, WriteAction};
@@ -21,6 +21,11 @@ impl Plan {
             let id = AnyCapabilityId::Extended(capability.id);
             let layout = chain::layout(id, capability.offset, snapshot);
             self.place(capability.offset, Some(id), layout, ConfigSize::Express, snapshot)?;
+        }
+        if self.size == ConfigSize::Express && self.capabilities.extended.is_empty() {
+            // A device that has shown no list shall not come up with one.
+            let layout = registers::EXTENDED_CAPABILITY_HEADER;
+            self.place(chain::FIRST_EXTENDED, None, layout, ConfigSize::Express, snapshot)?;
         }
         Ok(())
     }
@@ -82,12 +87,11 @@ impl Plan {
     }
 
     /// What guarded bits read at first, in the register's position.
-    fn natural_value(&self, shown: Shown, offset: u16, snapshot: &Snapshot) -> u32 {
+    pub(super) fn natural_value(&self, shown: Shown, offset: u16, snapshot: &Snapshot) -> u32 {
         match shown {
             Shown::Zero | Shown::Enabled(_) | Shown::PowerState | Shown::FunctionReset { .. } => 0,
             Shown::Kept(value) => value,
-            // Already there, as the guest is to see it.
-            Shown::Claimed | Shown::Hardware => self.initial_at(offset),
+            Shown::Listed | Shown::Claimed | Shown::Hardware | Shown::Trigger => dword_at(&self.listed, offset),
             Shown::Vendor => u32::from(snapshot.vendor),
             Shown::Device => u32::from(snapshot.device),
             Shown::InterruptLine => u32::from(snapshot.interrupt_line),
@@ -104,7 +108,7 @@ impl Plan {
 /// What becomes of accesses to guarded bits that no rule names.
 const fn natural(shown: Shown) -> (ReadAction, WriteAction) {
     match shown {
-        Shown::Hardware => (ReadAction::Pass, WriteAction::Discard),
+        Shown::Hardware | Shown::Trigger => (ReadAction::Pass, WriteAction::Discard),
         Shown::Kept(_) | Shown::PowerState | Shown::BaseAddress(_) | Shown::FunctionReset { .. } => {
             (ReadAction::Emulate, WriteAction::Emulate)
         }

@@ -1,6 +1,6 @@
 //! The rules of a layer, on the bits that they name.
 
-use super::{Placed, Plan, Treatment};
+use super::{Placed, Plan, Treatment, dword_at};
 use crate::access::ConfigSize;
 use crate::plan::terms::CompileError;
 use crate::policy::{DeviceIdentity, Layer, Place, Rule};
@@ -43,8 +43,7 @@ impl Plan {
         let width = rule.place.width();
         for placed in &self.registers {
             let Some(register) = placed.register else { continue };
-            let distance = i32::from(placed.offset).saturating_sub(i32::from(offset));
-            let mask = shifted(rule.mask, distance) & register.width.mask();
+            let mask = shifted(rule.mask, distance(offset, placed)) & register.width.mask();
             rule.check_register(register, mask).map_err(|fault| CompileError::Rule {
                 origin: rule.origin.clone(),
                 place: rule.place,
@@ -62,11 +61,18 @@ impl Plan {
                 return Err(CompileError::Overlap { first, second: rule.origin.clone(), offset, bit: n & 7 });
             }
         }
-        if self.bits_at(offset, width).all(|bit| bit.field.is_none())
-            && !self.registers.iter().any(|placed| placed.offset == offset)
-        {
-            let capability = rule.place.capability();
-            self.registers.push(Placed { offset, width, length: width.bytes(), capability, register: None });
+        if self.bits_at(offset, width).all(|bit| bit.field.is_none()) {
+            match self.registers.iter_mut().find(|placed| placed.offset == offset) {
+                // The widest of several rules, whatever their order.
+                Some(placed) => {
+                    placed.width = placed.width.max(width);
+                    placed.length = placed.length.max(width.bytes());
+                }
+                None => {
+                    let capability = rule.place.capability();
+                    self.registers.push(Placed { offset, width, length: width.bytes(), capability, register: None });
+                }
+            }
         }
         self.set_rule_value(rule, offset, snapshot);
         self.set_bits(offset, rule.mask, |bit| bit.treatment = treatment);
@@ -79,16 +85,19 @@ impl Plan {
             return self.set_initial(offset, rule.mask, value);
         }
         // An extended policy may have set another value.
-        let guarded: Vec<_> = (0_u16..)
-            .zip(self.bits_at(offset, rule.place.width()))
-            .filter(|(n, _)| rule.mask >> n & 1 != 0)
-            .map(|(n, bit)| (n, bit.field.is_some_and(|field| matches!(field.kind, Kind::Guarded { .. }))))
-            .collect();
-        for (n, is_guarded) in guarded {
-            if !is_guarded {
-                let claimed = snapshot.dword(offset) & 1 << n;
-                self.set_initial(offset, 1 << n, claimed);
+        self.set_initial(offset, rule.mask, dword_at(&self.listed, offset));
+        let mut guarded = Vec::new();
+        for placed in &self.registers {
+            let mask = shifted(rule.mask, distance(offset, placed)) & placed.width.mask();
+            for field in placed.register.into_iter().flat_map(|register| register.fields_in(mask)) {
+                if let Kind::Guarded { shown, .. } = field.kind {
+                    let value = self.natural_value(shown, placed.offset, snapshot);
+                    guarded.push((placed.offset, field.mask & mask, value));
+                }
             }
+        }
+        for (offset, mask, value) in guarded {
+            self.set_initial(offset, mask, value);
         }
     }
 
@@ -118,6 +127,11 @@ impl Plan {
             }
         }
     }
+}
+
+/// How many bytes after `offset` a register starts.
+fn distance(offset: u16, placed: &Placed) -> i32 {
+    i32::from(placed.offset).saturating_sub(i32::from(offset))
 }
 
 /// A mask as seen from a register that starts `distance` bytes later.

@@ -16,7 +16,7 @@ pub(super) const CHAIN: Register = Register::new(
     "capability_header",
     0,
     Width::Word,
-    &[Field::guarded(ALL, "Capability ID, Next Capability Pointer", Shown::Claimed, CHAIN_WHY)],
+    &[Field::guarded(ALL, "Capability ID, Next Capability Pointer", Shown::Listed, CHAIN_WHY)],
     "PCI 6.7",
 );
 

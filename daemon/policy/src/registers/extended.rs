@@ -17,7 +17,7 @@ const CHAIN: Register = Register::new(
     "extended_capability_header",
     0,
     Width::Dword,
-    &[Field::guarded(ALL, "Capability ID, Version, Next Capability Offset", Shown::Claimed, CHAIN_WHY)],
+    &[Field::guarded(ALL, "Capability ID, Version, Next Capability Offset", Shown::Listed, CHAIN_WHY)],
     "PCIe 7.6.3",
 );
 

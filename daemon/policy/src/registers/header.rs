@@ -56,7 +56,7 @@ pub const HEADER: &[Register] = &[
         Width::Word,
         &[
             Field::read_only(0x06ef, "capabilities of the bus interface"),
-            Field::guarded(0x0010, "Capabilities List", Shown::Claimed, CHAIN),
+            Field::guarded(0x0010, "Capabilities List", Shown::Listed, CHAIN),
             Field::write_one_to_clear(0xf900, "errors"),
         ],
         "PCI 6.2.3",
@@ -73,7 +73,7 @@ pub const HEADER: &[Register] = &[
         Width::Byte,
         &[
             Field::read_only(0xbf, "capable, completion code"),
-            Field::guarded(0x40, "Start BIST", Shown::Hardware, SELF_TEST),
+            Field::guarded(0x40, "Start BIST", Shown::Trigger, SELF_TEST),
         ],
         "PCI 6.2.4",
     ),
@@ -97,7 +97,7 @@ pub const HEADER: &[Register] = &[
         "capabilities_pointer",
         0x34,
         Width::Byte,
-        &[Field::guarded(ALL, "", Shown::Claimed, CHAIN)],
+        &[Field::guarded(ALL, "", Shown::Listed, CHAIN)],
         "PCI 6.7",
     ),
     Register::new("reserved_35", 0x35, Width::Byte, READ_ONLY, "PCI 6.1"),
