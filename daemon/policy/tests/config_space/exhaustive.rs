@@ -34,7 +34,7 @@ const PATTERNS: [u32; 16] = [
 const MODES: [InterruptMode; 3] = [InterruptMode::None, InterruptMode::Msi, InterruptMode::Msix];
 
 /// Runs `check` on every device with every policy that is for it, and says which ones an assertion is about.
-fn for_all(check: impl Fn(&Snapshot, &Policy)) -> usize {
+pub fn for_all(check: impl Fn(&Snapshot, &Policy)) -> usize {
     let mut count = 0;
     for device in devices::ALL.iter() {
         for policy in all_shipped() {
@@ -110,9 +110,9 @@ fn the_first_write_of_a_guest_agrees_with_the_model_though_it_has_read_nothing()
             for value in [0xffff_ffff, 0x0000_0000] {
                 let mut pair = Pair::new(snapshot, policy, 16).unwrap();
                 pair.flip_hardware();
-                accesses(pair.machine.view.size())
-                    .filter(|access| access.width() == width)
-                    .for_each(|access| pair.write(access, value));
+                for access in accesses(pair.machine.view.size()).filter(|access| access.width() == width) {
+                    pair.write(access, value);
+                }
                 pair.agree();
             }
         }

@@ -4,6 +4,7 @@
 
 mod devices;
 mod exhaustive;
+mod fuzzed;
 mod hostile;
 mod machine;
 mod made_up;
@@ -12,5 +13,7 @@ mod policies;
 mod recorded;
 mod recordings;
 mod reference;
+mod safety;
 mod trace;
 mod unsupported;
+mod watch;

@@ -38,7 +38,8 @@ impl Pair {
         assert_eq!(read, expected, "read {access}: {read:x?}, expected {expected:x?}");
     }
 
-    pub fn write(&mut self, access: Access, value: u32) {
+    /// Offset, bytes and value of the write that the hardware got.
+    pub fn write(&mut self, access: Access, value: u32) -> Option<(u16, u16, u32)> {
         let expected = self.model.write(access.offset(), access.width().bytes(), value);
         let outcome = self.machine.write(access, value);
         if let Err(denied) = &outcome {
@@ -46,6 +47,23 @@ impl Pair {
         }
         let outcome = outcome.map_err(|denied| denied.bits);
         assert_eq!(outcome, expected, "write {value:#x} to {access}: {outcome:x?}, expected {expected:x?}");
+        outcome.ok().and_then(|outcome| outcome.written)
+    }
+
+    /// The device changes a byte of its own.
+    pub fn change_hardware(&mut self, at: u16, value: u8) {
+        self.machine.hardware[usize::from(at)] = value;
+        self.model.hardware[usize::from(at)] = value;
+    }
+
+    /// Every byte as the guest reads it; `None` for those that it is not told.
+    pub fn shown(&mut self) -> Vec<Option<u8>> {
+        let offsets = 0..self.machine.view.size().bytes();
+        let bytes = offsets.map(|at| {
+            self.read(Access::byte(at));
+            self.machine.read(Access::byte(at)).ok().map(|value| value as u8)
+        });
+        bytes.collect()
     }
 
     /// The whole space, as the guest reads it and in hardware.

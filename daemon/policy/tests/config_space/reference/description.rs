@@ -22,8 +22,6 @@ pub struct Bit {
     pub is_quiet: bool,
     /// What it reads at first, where it is emulated.
     pub initial: bool,
-    /// Whether it is part of a hidden capability.
-    pub is_hidden: bool,
     /// Whether the policy has the device answer although the bit is guarded.
     pub is_read_through: bool,
 }
@@ -40,7 +38,6 @@ pub struct Description {
     pub power: Option<(u16, Vec<u8>)>,
     /// Bytes whose bit 7 or 0 has the function reset, with the bit, if the device can be reset so.
     pub resets: Vec<u16>,
-    pub found: Vec<Found>,
     pub hidden: Vec<Kind>,
 }
 
@@ -105,13 +102,13 @@ impl Description {
                     is_command: false,
                     is_quiet: false,
                     initial: natural(at, n),
-                    is_hidden: false,
                     is_read_through: false,
                 };
                 if let Some((start, register)) = owner_of(at) {
                     let in_register = (at - start) * 8 + n;
                     bit.guarded = register.guarded(in_register);
-                    bit.is_command = register.is_command(in_register) || bit.guarded == Some(Shown::Reset);
+                    bit.is_command =
+                        register.is_command(in_register) || matches!(bit.guarded, Some(Shown::Reset | Shown::Trigger));
                     bit.acts_on_one = bit.is_command || register.is_cleared_by_one(in_register);
                     bit.is_quiet = matches!(register.name, "msi.control" | "msix.control");
                 }
@@ -159,7 +156,6 @@ impl Description {
                         is_command: false,
                         is_quiet: false,
                         initial: listed[usize::from(at)] >> n & 1 != 0,
-                        is_hidden: true,
                         is_read_through: false,
                     };
                 }
@@ -181,7 +177,7 @@ impl Description {
         let express = found.iter().filter(|found| found.kind == Kind::Conventional(0x10));
         let express = express.filter(|found| dword(config, found.at + 4) & 1 << 28 != 0).map(|found| found.at + 9);
         let resets = advanced.chain(express).collect();
-        Self { bits, owners, bars: bars(snapshot), power, resets, found, hidden }
+        Self { bits, owners, bars: bars(snapshot), power, resets, hidden }
     }
 }
 
@@ -192,9 +188,12 @@ fn place(found: &[Found], config: &[u8]) -> Vec<(u16, Register)> {
         let end = if found.is_extended() { 0x1000 } else { 0x100 };
         registers::of(found.kind, found.at, config).into_iter().map(move |register| (found.at, end, register))
     });
-    for (base, end, register) in
-        registers::of_header().into_iter().map(|register| (0, 0x100, register)).chain(in_capabilities)
-    {
+    // Where there is no extended list, its first header is there all the same, and says so.
+    let has_none = config.len() == 0x1000 && !found.iter().any(Found::is_extended);
+    let no_list = if has_none { registers::of(Kind::Extended(0), 0x100, config) } else { Vec::new() };
+    let in_header = registers::of_header().into_iter().map(|register| (0, 0x100, register));
+    let no_list = no_list.into_iter().map(|register| (0x100, 0x1000, register));
+    for (base, end, register) in in_header.chain(in_capabilities).chain(no_list) {
         let start = base + register.offset;
         let is_free = placed.iter().all(|(at, other)| at + other.bytes <= start || start + register.bytes <= *at);
         if is_free && start + register.bytes <= end {
@@ -225,7 +224,7 @@ fn places(place: &Place, found: &[Found], placed: &[(u16, Register)], length: u1
 /// What becomes of guarded bits that no rule names.
 fn if_nothing_is_said(shown: Shown) -> (ReadAction, WriteAction) {
     match shown {
-        Shown::Hardware => (ReadAction::Pass, WriteAction::Discard),
+        Shown::Hardware | Shown::Trigger => (ReadAction::Pass, WriteAction::Discard),
         Shown::Kept | Shown::Power | Shown::Address | Shown::Reset => (ReadAction::Emulate, WriteAction::Emulate),
         _ => (ReadAction::Emulate, WriteAction::Discard),
     }
@@ -245,7 +244,7 @@ fn natural_value(
     let in_register = (at - start) * 8 + n;
     let of = |value: u32| value >> in_register & 1 != 0;
     match register.guarded(in_register) {
-        None | Some(Shown::Hardware | Shown::Claimed | Shown::Listed) => as_listed,
+        None | Some(Shown::Hardware | Shown::Trigger | Shown::Claimed | Shown::Listed) => as_listed,
         Some(Shown::Vendor) => of(snapshot.vendor.into()),
         Some(Shown::Device) => of(snapshot.device.into()),
         Some(Shown::Line) => of(snapshot.interrupt_line.into()),

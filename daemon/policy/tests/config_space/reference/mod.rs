@@ -7,6 +7,7 @@ pub mod bars;
 pub mod description;
 pub mod model;
 pub mod registers;
+pub mod safety;
 pub mod walk;
 
 pub use model::{Model, Outcome};

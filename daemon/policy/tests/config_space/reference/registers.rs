@@ -14,6 +14,8 @@ pub struct Register {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shown {
     Hardware,
+    /// As [`Shown::Hardware`]; a 1 starts something.
+    Trigger,
     Zero,
     Claimed,
     /// As [`Shown::Claimed`], and never otherwise: a list.
@@ -92,7 +94,7 @@ const GUARDED: &[(&str, u32, Shown)] = &[
     // Capabilities List.
     ("status", 1 << 4, Shown::Listed),
     // Start BIST.
-    ("bist", 1 << 6, Shown::Hardware),
+    ("bist", 1 << 6, Shown::Trigger),
     ("bar0", 0xffff_ffff, Shown::Address),
     ("bar1", 0xffff_ffff, Shown::Address),
     ("bar2", 0xffff_ffff, Shown::Address),
