@@ -24,7 +24,7 @@ pub fn run(testbed: &Testbed, options: &Options) -> Result<()> {
     if options.keep {
         eprintln!("run folder: {}", machine.keep().display());
     }
-    machine.install_daemon(&daemon)?;
+    machine.install(Program::Daemon, &daemon)?;
     match show(&mut machine) {
         Ok(()) => {
             say(&format!("That was {:.0} s, in an emulated machine.", begun.elapsed().as_secs_f64()));

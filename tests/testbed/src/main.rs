@@ -90,6 +90,9 @@ struct Options {
     /// Put this program into dom0 as xenpcid, instead of building it
     #[arg(long, value_name = "PROGRAM")]
     xenpcid: Option<PathBuf>,
+    /// Put this program into dom0 as xenpci, instead of building it
+    #[arg(long, value_name = "PROGRAM")]
+    xenpci: Option<PathBuf>,
     /// Put this program into guests as pcifront-shim, instead of building it
     #[arg(long, value_name = "PROGRAM")]
     pcifront_shim: Option<PathBuf>,
@@ -100,6 +103,7 @@ impl Options {
     fn program(&self, program: Program, testbed: &Testbed) -> Result<PathBuf> {
         let given = match program {
             Program::Daemon => &self.xenpcid,
+            Program::CommandLine => &self.xenpci,
             Program::Instrument => &self.pcifront_shim,
         };
         if let Some(path) = given {

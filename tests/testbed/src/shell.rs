@@ -27,7 +27,7 @@ pub fn run(testbed: &Testbed, options: &Options) -> Result<()> {
         eprintln!("run folder: {}", machine.keep().display());
     }
     match daemon {
-        Ok(program) => machine.install_daemon(&program)?,
+        Ok(program) => machine.install(Program::Daemon, &program)?,
         Err(error) => eprintln!("without xenpcid, which cannot be built: {error}"),
     }
     let socket = machine.console();

@@ -13,6 +13,8 @@ use crate::process;
 pub enum Program {
     /// xenpcid, in dom0.
     Daemon,
+    /// xenpci, in dom0.
+    CommandLine,
     /// pcifront-shim, in guests.
     Instrument,
 }
@@ -23,6 +25,7 @@ impl Program {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Daemon => "xenpcid",
+            Self::CommandLine => "xenpci",
             Self::Instrument => "pcifront-shim",
         }
     }
@@ -30,6 +33,7 @@ impl Program {
     const fn package(self) -> &'static str {
         match self {
             Self::Daemon => "xenpcid",
+            Self::CommandLine => "xenpci",
             Self::Instrument => "pcifront-shim-instrument",
         }
     }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::machine::{DEADLINE, Machine, follow};
+use crate::workspace::Program;
 
 /// A started xenpcid, perhaps ended by now.
 #[derive(Clone)]
@@ -29,14 +30,14 @@ pub enum Startup {
 }
 
 impl Machine {
-    /// Puts the program into dom0.
+    /// Puts a program into dom0.
     ///
     /// # Errors
     /// If it cannot be copied.
-    pub fn install_daemon(&self, program: &Path) -> Result<()> {
-        let shared = self.share().join("xenpcid");
-        fs::copy(program, &shared).map_err(Error::io("copy", program))?;
-        self.dom0().sh("cp /host/xenpcid /usr/sbin/xenpcid && chmod 755 /usr/sbin/xenpcid").map(drop)
+    pub fn install(&self, program: Program, path: &Path) -> Result<()> {
+        let name = program.name();
+        fs::copy(path, self.share().join(name)).map_err(Error::io("copy", path))?;
+        self.dom0().sh(&format!("cp /host/{name} /usr/sbin/{name} && chmod 755 /usr/sbin/{name}")).map(drop)
     }
 
     /// Starts xenpcid with this configuration and waits until it is ready or has ended.

@@ -8,6 +8,8 @@ mod decode_is_safe;
 pub mod in_guest;
 pub mod network;
 pub mod nvme;
+mod oracle;
+mod policy_live;
 mod refusals;
 mod runner;
 mod smoke;
@@ -90,6 +92,18 @@ const SCENARIOS: &[Scenario] = &[
         about: "a guest that writes to decode bits, BARs, MSI and MSI-X changes nothing in the hardware",
         needs: DAEMON,
         run: decode_is_safe::decode_is_safe,
+    },
+    Scenario {
+        name: "policy-live",
+        about: "drivers miss nothing under the policy default; what it hides is out of reach, until a policy that xenpci suggests",
+        needs: &[Program::Daemon, Program::CommandLine],
+        run: policy_live::policy_live,
+    },
+    Scenario {
+        name: "oracle",
+        about: "with the policy pciback, guests get the same answers as from xen-pciback, but for a reviewed list",
+        needs: &[Program::Daemon, Program::Instrument],
+        run: oracle::oracle,
     },
     Scenario {
         name: "no-iommu-domain",

@@ -73,31 +73,46 @@ pub fn expect_e1000(guest: &Guest) -> Result<()> {
 
 /// A virtual function, whose vendor and device registers read ffff in hardware.
 pub fn igbvf(machine: &mut Machine) -> Result<()> {
+    make_virtual_functions(machine)?;
+    let function = machine.find(IGBVF, 0)?;
+    machine.start_daemon(&configuration::text(&[("virtual", &[Declared::new(function)])]))?;
+    let guest = machine.start_guest(&GuestConfiguration::new("virtual"))?;
+    expect_igbvf(&guest)
+}
+
+/// Has dom0's driver of the physical function make two virtual ones.
+///
+/// # Errors
+/// If it does not.
+pub fn make_virtual_functions(machine: &Machine) -> Result<()> {
     let physical = machine.find(IGB, 0)?;
     let folder = format!("/sys/bus/pci/devices/{physical}");
     machine.dom0().sh("modprobe igb")?;
     machine.dom0().sh(&format!("echo 2 > {folder}/sriov_numvfs"))?;
     // A virtual function's driver talks with the physical function's, which serves it while its interface is up.
-    machine.dom0().sh(&format!("ip link set $(ls {folder}/net) up"))?;
-    let function = machine.find(IGBVF, 0)?;
+    machine.dom0().sh(&format!("ip link set $(ls {folder}/net) up")).map(drop)
+}
 
-    machine.start_daemon(&configuration::text(&[("virtual", &[Declared::new(function)])]))?;
-    let guest = machine.start_guest(&GuestConfiguration::new("virtual"))?;
-    let sbdf = in_guest::wait_for_device(&guest, IGBVF)?;
+/// The virtual function works by MSI-X, and says who it is.
+///
+/// # Errors
+/// If something of it does not hold.
+pub fn expect_igbvf(guest: &Guest) -> Result<()> {
+    let sbdf = in_guest::wait_for_device(guest, IGBVF)?;
     let registers = guest.channel().sh(&format!("lspci -n -s {sbdf}"))?;
     expect(registers.contains("8086:10ca"), "vendor 8086 and device 10ca in the guest", registers)?;
-    let interface = in_guest::network_interface(&guest, &sbdf)?;
-    bring_up(&guest, &interface, "10.0.2.23")?;
+    let interface = in_guest::network_interface(guest, &sbdf)?;
+    bring_up(guest, &interface, "10.0.2.23")?;
     in_guest::expect_parts(
         "lspci",
-        &in_guest::lspci(&guest, &sbdf)?,
+        &in_guest::lspci(guest, &sbdf)?,
         &["MSI-X: Enable+", "Kernel driver in use: igbvf"],
     )?;
-    let before = in_guest::interrupts(&guest, &interface)?;
+    let before = in_guest::interrupts(guest, &interface)?;
     let are_msix = before.iter().all(|interrupt| interrupt.kind.contains("msi-x"));
     expect(before.len() == 3 && are_msix, "3 MSI-X vectors of the virtual function", format!("{before:?}"))?;
-    ping(&guest)?;
-    in_guest::expect_no_complaints(&guest).map(drop)
+    ping(guest)?;
+    in_guest::expect_no_complaints(guest).map(drop)
 }
 
 /// Gives the interface an address and waits until the driver says that there is a link.

@@ -64,15 +64,16 @@ fn drivers_miss_nothing(machine: &mut Machine) -> Result<()> {
 
     // Function Level Reset, by the guest: the daemon does it, and the guest's driver goes on with its interrupts.
     let sbdf = in_guest::wait_for_device(&guest, NVME)?;
-    guest.channel().sh(&format!("echo flr > /sys/bus/pci/devices/{sbdf}/reset_method; echo 1 > /sys/bus/pci/devices/{sbdf}/reset"))?;
+    guest.channel().sh(&format!(
+        "echo flr > /sys/bus/pci/devices/{sbdf}/reset_method; echo 1 > /sys/bus/pci/devices/{sbdf}/reset"
+    ))?;
     nvme::expect_content(&guest)?;
 
     let reply = machine.dom0().sh("xenpci denied --json")?;
     let DeniedReply { denied } = serde_json::from_str(&reply).map_err(|error| malformed(&error, &reply))?;
     for Denied { device, register, offset } in &denied {
         let model = devices.iter().find(|(_, sbdf)| sbdf == device).map(|(model, _)| *model);
-        let is_listed =
-            |(of, name, _): &&(Model, &str, &str)| Some(*of) == model && register.as_deref() == Some(*name);
+        let is_listed = |(of, name, _): &&(Model, &str, &str)| Some(*of) == model && register.as_deref() == Some(*name);
         expect(
             NOT_MISSED.iter().any(|entry| is_listed(&entry)),
             "no write that a driver misses",
@@ -81,7 +82,10 @@ fn drivers_miss_nothing(machine: &mut Machine) -> Result<()> {
     }
     machine.destroy_guest(&guest)?;
     daemon.stop(machine)?;
-    machine.dom0().sh("for count in /sys/bus/pci/devices/*/sriov_numvfs; do echo 0 > $count; done; modprobe -r igb").map(drop)
+    machine
+        .dom0()
+        .sh("for count in /sys/bus/pci/devices/*/sriov_numvfs; do echo 0 > $count; done; modprobe -r igb")
+        .map(drop)
 }
 
 /// The physical function in a guest: its SR-IOV capability is hidden, a write there reaches nothing; then, with the policy
@@ -103,7 +107,9 @@ fn hidden_capability(machine: &mut Machine) -> Result<()> {
     expect(hardware(machine, &device, NUM_VFS)? == at_first, "NumVFs as it was", format!("{at_first:#x} changed"))?;
     let suggested = machine.dom0().sh(&format!("xenpci suggest {device}"))?;
     // What is counted while it watches is what happens while it watches: the same write once more.
-    machine.dom0().sh(&format!("xenpci learn {device} --for 20s > /run/learned.toml 2> /run/learned.log & echo $! > /run/learn.pid"))?;
+    machine.dom0().sh(&format!(
+        "xenpci learn {device} --for 20s > /run/learned.toml 2> /run/learned.log & echo $! > /run/learn.pid"
+    ))?;
     machine.dom0().wait_until("xenpci to watch", "[ -s /run/learned.log ] || [ -S /run/xenpcid/control ]")?;
     write(&guest, &sbdf, NUM_VFS, 3)?;
     machine.dom0().sh("kill -INT $(cat /run/learn.pid)")?;
@@ -115,7 +121,8 @@ fn hidden_capability(machine: &mut Machine) -> Result<()> {
     daemon.stop(machine)?;
 
     // The operator has read it and wants it. A file's name is its policy's.
-    let policy: String = learned.lines().map(|line| format!("{}\n", line.strip_prefix("#! ").unwrap_or(line))).collect();
+    let policy: String =
+        learned.lines().map(|line| format!("{}\n", line.strip_prefix("#! ").unwrap_or(line))).collect();
     let name = policy.lines().find_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'));
     let name = name.ok_or_else(|| malformed(&"no name", &policy))?;
     machine.dom0().sh(&format!("mkdir -p {POLICIES}; cat > {POLICIES}/{name}.toml <<'END'\n{policy}END"))?;
@@ -138,7 +145,8 @@ fn write(guest: &Guest, sbdf: &str, offset: usize, value: u16) -> Result<()> {
     let [low, high] = value.to_le_bytes();
     let file = config_space::file(sbdf);
     let place = (SRIOV + offset) / 2;
-    let command = format!("printf '\\x{low:02x}\\x{high:02x}' | dd of={file} bs=2 seek={place} conv=notrunc 2> /dev/null");
+    let command =
+        format!("printf '\\x{low:02x}\\x{high:02x}' | dd of={file} bs=2 seek={place} conv=notrunc 2> /dev/null");
     guest.channel().sh(&command).map(drop)
 }
 

@@ -47,7 +47,7 @@ impl Tally {
 /// [`Error::Interrupted`]; anything else is a failure of the scenario.
 pub fn run(testbed: &Testbed, scenarios: &[&Scenario], options: &Options) -> Result<Tally> {
     let mut programs = Vec::new();
-    for program in [Program::Daemon, Program::Instrument] {
+    for program in [Program::Daemon, Program::CommandLine, Program::Instrument] {
         if scenarios.iter().any(|scenario| scenario.needs.contains(&program)) {
             // Without it the other scenarios still have something to say.
             programs.push((program, options.program(program, testbed).map_err(|error| error.to_string())));
@@ -128,8 +128,8 @@ impl Stage<'_> {
             }
             for (program, built) in &self.programs {
                 match (program, built) {
-                    (Program::Daemon, Ok(path)) => machine.install_daemon(path)?,
                     (Program::Instrument, Ok(path)) => machine.install_instrument(&self.testbed.root, path)?,
+                    (program, Ok(path)) => machine.install(*program, path)?,
                     (_, Err(_)) => {}
                 }
             }
