@@ -38,6 +38,13 @@ impl CapabilityId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ExtendedCapabilityId(pub u16);
 
+impl ExtendedCapabilityId {
+    /// Resizable BAR.
+    pub const RESIZABLE_BAR: Self = Self(0x0015);
+    /// VF Resizable BAR.
+    pub const VF_RESIZABLE_BAR: Self = Self(0x0024);
+}
+
 /// An entry of the conventional list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capability {

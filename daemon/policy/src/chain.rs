@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::access::ConfigSize;
-use crate::capability::{Capabilities, CapabilityId, MsiCapability};
+use crate::capability::{Capabilities, CapabilityId, ExtendedCapabilityId, MsiCapability};
 use crate::register::Register;
 use crate::registers::{self, AnyCapabilityId};
 use crate::snapshot::Snapshot;
@@ -28,6 +28,11 @@ pub(crate) fn layout(id: AnyCapabilityId, offset: u16, snapshot: &Snapshot) -> &
             } else {
                 registers::EXPRESS_2
             }
+        }
+        AnyCapabilityId::Extended(ExtendedCapabilityId::RESIZABLE_BAR | ExtendedCapabilityId::VF_RESIZABLE_BAR) => {
+            // A capability register and a control register for each BAR; how many says the first control (PCIe 7.8.6.3).
+            let bars = usize::from(snapshot.byte(offset.saturating_add(8)) >> 5).clamp(1, 6);
+            registers::RESIZABLE_BAR.split_at(bars.saturating_mul(2).saturating_add(1)).0
         }
         _ => match (registers::capability(id).and_then(|kind| kind.layouts.first()), id) {
             (Some(layout), _) => layout,

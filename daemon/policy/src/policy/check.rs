@@ -133,6 +133,12 @@ pub fn overlap(a: &Rule, b: &Rule) -> bool {
     if a.when.excludes(&b.when) {
         return false;
     }
+    // Registers with different names are never at one place of one device, though they are in layouts of one capability.
+    if let (Place::Named { name: a, .. }, Place::Named { name: b, .. }) = (a.place, b.place) {
+        if a != b {
+            return false;
+        }
+    }
     let spans = |rule: &Rule| -> Vec<(Option<crate::registers::AnyCapabilityId>, u64)> {
         match rule.place {
             Place::At { offset, .. } => vec![(None, u64::from(offset) << 3)],
