@@ -2,6 +2,7 @@
 
 use xenpcid_policy::{Access, CompileError, ConfigView, Resource, Snapshot, Terms, Unsupported};
 
+use crate::devices;
 use crate::made_up::made_up;
 use crate::policies::shipped;
 use crate::recorded::e1000e;
@@ -171,4 +172,18 @@ fn resources_without_an_address_and_roms_in_host_memory_read_as_not_there() {
         view.write(register, u32::MAX).unwrap();
         assert_eq!(view.read(register).unwrap().value(u32::MAX), 0);
     }
+}
+
+#[test]
+fn a_resizable_bar_is_as_long_as_it_says_so_that_another_capability_can_follow() {
+    let mut snapshot = devices::named("gpu-rebar-ats").clone();
+    let mut put = |at: usize, header: u32| snapshot.config[at..at + 4].copy_from_slice(&header.to_le_bytes());
+    put(0x200, 0x2101_0015);
+    put(0x210, 0x2701_0004);
+    assert_eq!(compile(&snapshot).err(), None);
+
+    snapshot.config[0x208] |= 2 << 5;
+
+    let overlap = Unsupported::Overlap { capability: 0x210, offset: 0x210 };
+    assert_eq!(refusal_of(&snapshot), overlap);
 }

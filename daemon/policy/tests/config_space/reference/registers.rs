@@ -198,7 +198,17 @@ pub fn of(kind: Kind, at: u16, config: &[u8]) -> Vec<Register> {
         Kind::Extended(0x001f) => PTM,
         Kind::Extended(_) => "extended_capability_header 0 4",
     };
-    parse(layout)
+    let mut registers = parse(layout);
+    if layout == REBAR {
+        // Two registers for each BAR: bits 7:5 of the first control say how many (PCIe 7.8.6.3).
+        let bars = match byte(config, at + 8) >> 5 {
+            0 => 1,
+            7 => 6,
+            bars => bars,
+        };
+        registers.truncate(1 + 2 * usize::from(bars));
+    }
+    registers
 }
 
 /// The registers of the header.
