@@ -31,7 +31,7 @@ const PATTERNS: [u32; 16] = [
     0xc001_c001,
 ];
 
-const MODES: [InterruptMode; 3] = [InterruptMode::None, InterruptMode::Msi, InterruptMode::Msix];
+pub const MODES: [InterruptMode; 3] = [InterruptMode::None, InterruptMode::Msi, InterruptMode::Msix];
 
 /// Runs `check` on every device with every policy that is for it, and says which ones an assertion is about.
 pub fn for_all(check: impl Fn(&Snapshot, &Policy)) -> usize {
