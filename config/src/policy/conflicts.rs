@@ -1,7 +1,7 @@
 //! What the parts of one file say against each other. Nothing in a policy depends on the order of its parts, so two of them
 //! must not speak of the same bits.
 
-use xenpcid_policy::policy::{DeviceMatch, Place, Rule, Visibility, overlap};
+use xenpcid_policy::policy::{DeviceMatch, Rule, Visibility, overlap};
 
 use crate::error::{Mistake, line_of};
 use crate::toml_table::Written;
@@ -21,7 +21,7 @@ pub(super) fn find(
             continue;
         }
         for first in rules.iter().take(n) {
-            if meet(&first.value, &second.value) {
+            if overlap(&first.value, &second.value) {
                 mistakes.push(overlapping(first, second, text));
             }
         }
@@ -45,17 +45,8 @@ pub(super) fn find(
     }
 }
 
-/// Whether two rules name the same bit on some device. Registers with different names are never at one place of one
-/// device, though they are in different layouts of a capability.
-fn meet(a: &Rule, b: &Rule) -> bool {
-    match (a.place, b.place) {
-        (Place::Named { name: a, .. }, Place::Named { name: b, .. }) if a != b => false,
-        _ => overlap(a, b),
-    }
-}
-
 fn overlapping(first: &Written<Rule>, second: &Written<Rule>, text: &str) -> Mistake {
-    let is_common = |bit: &u32| meet(&first.value, &Rule { mask: *bit, ..second.value.clone() });
+    let is_common = |bit: &u32| overlap(&first.value, &Rule { mask: *bit, ..second.value.clone() });
     let bits = (0..32).map(|n| 1_u32 << n).filter(|bit| second.value.mask & bit != 0);
     let common = bits.filter(is_common).fold(0, |all, bit| all | bit);
     let line = line_of(text, &first.span);
