@@ -3,6 +3,7 @@ use std::fmt;
 use crate::access::{Access, ConfigSize};
 use crate::bar::BaseAddresses;
 use crate::register::InterruptMode;
+use crate::snapshot::Snapshot;
 use crate::write::{AccessDenied, Effect, HardwareWrite, Verdict, Write};
 
 /// How a read is answered: `(hardware value & hardware) | emulated`.
@@ -102,6 +103,23 @@ impl Dword {
         let believed = self.seen & self.hardware | self.shadow & !self.hardware;
         let changes = (value ^ believed) & !self.ones | value & self.ones & (believed | self.command);
         covered & changes & !(self.pass | self.store | self.quiet)
+    }
+
+    /// What it takes to undo the writes that passed to the registers of this dword, which had the value `claimed`.
+    fn undoing(&self, offset: u16, claimed: u32) -> impl Iterator<Item = HardwareWrite> {
+        let Self { hardware, pass, clear, ones, command, registers, .. } = *self;
+        let mut lanes = registers;
+        lanes.sort_unstable();
+        let owners = lanes.into_iter().zip([0].into_iter().chain(lanes)).filter(|(owner, before)| owner != before);
+        owners.filter_map(move |(owner, _)| {
+            let access = Access::of_lanes(offset, owner);
+            let of_register = |bits: u32| bits >> access.shift() & access.width().mask();
+            let mask = of_register(pass & !ones);
+            // Where the device answers for a command, as for the F of VPD, a 0 may be a command as well.
+            let is_left = mask == 0 || of_register(command & hardware) != 0 || access == Access::COMMAND;
+            let (value, clear) = (of_register(claimed) & mask, of_register(clear) & !mask);
+            (!is_left).then_some(HardwareWrite { access, value, mask, clear })
+        })
     }
 
     /// What the device gets of a write of `value` to the bits `covered`.
@@ -273,6 +291,13 @@ impl ConfigView {
                 dword.shadow = if *shown_in == mode { dword.shadow | mask } else { dword.shadow & !mask };
             }
         }
+    }
+
+    /// What it takes to undo a guest's writes that passed: named registers as they were at the claim. Not the command
+    /// register, which is the host's to set, nor what would start something; status that was cleared stays cleared.
+    pub fn undoing<'a>(&'a self, claimed: &'a Snapshot) -> impl Iterator<Item = HardwareWrite> + 'a {
+        let offsets = (0..self.size.bytes()).step_by(4);
+        offsets.zip(&self.dwords).flat_map(|(offset, dword)| dword.undoing(offset, claimed.dword(offset)))
     }
 
     /// Back to what a new guest finds, and a guest after a reset of the function.

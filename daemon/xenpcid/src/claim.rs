@@ -343,6 +343,13 @@ impl Claimed {
         for register in BASE_ADDRESSES {
             self.modify(register, u32::MAX, self.snapshot().dword(register.offset()))?;
         }
+        // Linux restores what was there just before the reset, and that is what the guest wrote.
+        for write in self.view.undoing(self.snapshot()) {
+            let now = self.config.read(write.access)?;
+            if now & write.mask != write.value {
+                self.config.write(write.access, write.merge(now))?;
+            }
+        }
         for register in IDENTITY.into_iter().chain(BASE_ADDRESSES) {
             let before = self.snapshot().dword(register.offset());
             let after = self.config.read(register)?;

@@ -197,3 +197,32 @@ devices = [{ bdf = "0000:01:00.0", policy = "network" }]
 
     assert_eq!(world.leaks(), [""; 0]);
 }
+
+#[tokio::test]
+async fn what_a_guest_wrote_to_the_device_does_not_reach_the_next_guest() {
+    let world = host_with_devices();
+
+    under_the_daemon(&world, ONE_GUEST, async |mut events| {
+        let guest = start(&world, "web1", 1).await?;
+        let nvme = guest.connected().await?[0].address;
+        let before = world.hardware(NVME);
+        let control = u16::try_from(capability(&before, 0x10) + 8)?;
+        let reads_of_128_bytes = u32::from(word(&before, control.into()) & !0x7000);
+        guest
+            .with_frontend(move |frontend| {
+                frontend.config_write(nvme, 0x0c, Width::Byte, 0x92)?;
+                frontend.config_write(nvme, control, Width::Word, reads_of_128_bytes)
+            })
+            .await??;
+        let written = world.hardware(NVME);
+        assert_ne!((written[0x0c], word(&written, control.into())), (before[0x0c], word(&before, control.into())));
+
+        world.destroy_domain(guest.domain()).await?;
+        released(&mut events).await;
+
+        let after = world.hardware(NVME);
+        assert_eq!((after[0x0c], word(&after, control.into())), (before[0x0c], word(&before, control.into())));
+        Ok(())
+    })
+    .await;
+}
