@@ -67,8 +67,8 @@ fn every_read_agrees_with_the_model_whatever_the_hardware_answers_and_the_interr
     assert!(count > 100, "only {count} pairs of device and policy");
 }
 
-/// Each access writes all the values, one after the other and without reading what it changed but for the last. What the
-/// access should not have touched is compared before something else is written there, or at the end.
+/// Each access writes all the values, one after the other. What it should not have touched is compared before something
+/// else is written there, or at the end.
 fn every_write_of_a_width_agrees(snapshot: &Snapshot, policy: &Policy, width: Width, mode: InterruptMode) {
     let mut pair = Pair::new(snapshot, policy, 128).unwrap();
     pair.set_interrupt_mode(mode);

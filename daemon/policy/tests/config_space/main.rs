@@ -4,6 +4,7 @@
 
 mod devices;
 mod exhaustive;
+mod explained;
 mod fuzzed;
 mod hostile;
 mod machine;
