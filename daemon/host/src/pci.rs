@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use xenpcid_address::Sbdf;
-use xenpcid_policy::{Access, ConfigSize, Resource};
+use xenpcid_policy::{Access, ConfigSize, Resource, Snapshot};
 
 use crate::HostError;
 
@@ -27,6 +27,34 @@ pub struct FunctionDescription {
     pub power: PowerPolicy,
     /// The physical function, if this is an SR-IOV virtual function.
     pub physical_function: Option<Sbdf>,
+}
+
+impl FunctionDescription {
+    /// All that a guest's view of the function is made from: this, and its registers as they are now.
+    ///
+    /// # Errors
+    /// If a register cannot be read.
+    pub fn snapshot(&self, config: &dyn ConfigSpace) -> Result<Snapshot, HostError> {
+        /// Interrupt Pin: which of INTA to INTD the function uses, 0 for none.
+        const INTERRUPT_PIN: u16 = 0x3d;
+        let mut bytes = Vec::with_capacity(usize::from(config.size().bytes()));
+        for register in config.size().dwords() {
+            bytes.extend(config.read(register)?.to_le_bytes());
+        }
+        let mut snapshot = Snapshot {
+            config: bytes,
+            resources: self.resources,
+            vendor: self.vendor,
+            device: self.device,
+            interrupt_line: 0,
+            is_virtual_function: self.physical_function.is_some(),
+        };
+        if snapshot.byte(INTERRUPT_PIN) != 0 {
+            // The register has 8 bits and 255 means unknown (PCI Local Bus Specification 6.2.4).
+            snapshot.interrupt_line = u8::try_from(self.interrupt).ok().filter(|line| *line != 255).unwrap_or(0);
+        }
+        Ok(snapshot)
+    }
 }
 
 /// How Linux manages a function's power (Documentation/ABI/testing/sysfs-devices-power, sysfs-bus-pci).

@@ -15,9 +15,6 @@ use crate::arguments::Places;
 use crate::failure::Failure;
 use crate::policies;
 
-/// Which of INTA to INTD a function uses; 0 for none.
-const INTERRUPT_PIN: u16 = 0x3d;
-
 /// A device, and what is known of how a guest would get it.
 #[derive(Debug)]
 pub struct Subject {
@@ -67,7 +64,7 @@ impl Subject {
             // Not even one: rows of bytes and nothing else.
             found if found.is_empty() => (Recording::rows(&text).map_err(wrong)?, true),
             found => {
-                let text = &own_regions(chosen(&found, file, device)?);
+                let text = chosen(&found, file, device)?;
                 match Recording::lspci(text) {
                     Err(RecordingError::NoSize { .. }) => (Recording::lspci_without_sizes(text).map_err(wrong)?, false),
                     other => (other.map_err(wrong)?, true),
@@ -188,30 +185,7 @@ fn chosen<'t>(found: &[(Sbdf, &'t str)], file: &Path, device: Option<Sbdf>) -> R
     }
 }
 
-/// Without the address ranges of virtual functions, which `lspci -vv` lists two tabs deep, below the SR-IOV capability.
-fn own_regions(text: &str) -> String {
-    text.lines().filter(|line| !line.starts_with("\t\tRegion ")).fold(String::new(), |text, line| text + line + "\n")
-}
-
 /// A device of this host as it is now.
 fn snapshot(host: &Sysfs, device: Sbdf) -> Result<Snapshot, HostError> {
-    let description = host.describe(device)?;
-    let space = host.open_config(device)?;
-    let mut config = Vec::with_capacity(usize::from(space.size().bytes()));
-    for access in space.size().dwords() {
-        config.extend(space.read(access)?.to_le_bytes());
-    }
-    let mut snapshot = Snapshot {
-        config,
-        resources: description.resources,
-        vendor: description.vendor,
-        device: description.device,
-        interrupt_line: 0,
-        is_virtual_function: description.physical_function.is_some(),
-    };
-    // The register has 8 bits and 255 means unknown (PCI Local Bus Specification 6.2.4).
-    if snapshot.byte(INTERRUPT_PIN) != 0 {
-        snapshot.interrupt_line = u8::try_from(description.interrupt).ok().filter(|line| *line != 255).unwrap_or(0);
-    }
-    Ok(snapshot)
+    host.describe(device)?.snapshot(host.open_config(device)?.as_ref())
 }

@@ -11,16 +11,17 @@
 //! A claimed device belongs to `DOMID_IO` whenever no guest has it, so its DMA reaches nothing. It goes to the next guest, or
 //! back to dom0, only after a reset that worked (XSA-302, XSA-306).
 
-use std::fmt;
+mod error;
+
 use std::sync::Arc;
 
+pub use error::{ClaimError, Failures};
+
 use xenpcid_address::{DomainId, Sbdf};
-use xenpcid_config::{ChoiceError, Device, Policies, ResetRequirement};
+use xenpcid_config::{Device, Policies, ResetRequirement};
 use xenpcid_host::{ConfigSpace, FunctionDescription, Host, HostError};
 use xenpcid_policy::policy::DeviceIdentity;
-use xenpcid_policy::{
-    Access, Capabilities, CompileError, ConfigView, Plan, Policy, Resource, Snapshot, Terms, Unsupported,
-};
+use xenpcid_policy::{Access, Capabilities, CompileError, ConfigView, Plan, Policy, Resource, Snapshot, Terms};
 
 use crate::denials::Denials;
 use crate::ledger::{Ledger, Step};
@@ -47,104 +48,6 @@ const BASE_ADDRESSES: [Access; 7] = [
     Access::dword(0x24),
     Access::dword(0x30),
 ];
-
-/// Why a device cannot be claimed, renewed or released.
-#[derive(Debug, thiserror::Error)]
-pub enum ClaimError {
-    /// An operation of the host failed.
-    #[error(transparent)]
-    Host(#[from] HostError),
-    /// The device's configuration space is not one that a guest can be given.
-    #[error("{function} cannot be given to a guest: {reason}")]
-    Unsupported {
-        /// The device.
-        function: Sbdf,
-        /// What is wrong with it.
-        reason: Unsupported,
-    },
-    /// No policy can be chosen for the device.
-    #[error("{function} has no policy: {reason}")]
-    NoPolicy {
-        /// The device.
-        function: Sbdf,
-        /// Why not.
-        reason: ChoiceError,
-    },
-    /// The device and its policy do not go together.
-    #[error("{function} cannot be given to a guest: {reason}")]
-    Policy {
-        /// The device.
-        function: Sbdf,
-        /// Why not.
-        reason: Box<CompileError>,
-    },
-    /// The host has no way to reset the device.
-    #[error(
-        "{function} has no reset method, so what one guest leaves in it would reach the next; \
-         reset = \"best-effort\" in its configuration accepts that"
-    )]
-    NoReset {
-        /// The device.
-        function: Sbdf,
-    },
-    /// The device has an MSI-X table in memory that it does not decode.
-    #[error(
-        "{function} does not decode its memory, so its MSI-X table cannot be protected; does it have its BARs assigned?"
-    )]
-    MemoryNotDecoded {
-        /// The device.
-        function: Sbdf,
-    },
-    /// The device is not what it was before the reset.
-    #[error(
-        "{function} did not come back from its reset: the register at {offset:#04x} was {before:#x} and is {after:#x}; \
-         it stays in quarantine, and a power cycle of the host may bring it back"
-    )]
-    NotRestored {
-        /// The device.
-        function: Sbdf,
-        /// The register.
-        offset: u16,
-        /// Its value when the device was claimed.
-        before: u32,
-        /// Its value now.
-        after: u32,
-    },
-    /// Steps that could not be undone.
-    #[error(
-        "{function} could not be taken back whole: {stuck}; {errors}; it stays in quarantine if Xen has it there, see `xl debug-keys Q`"
-    )]
-    Stuck {
-        /// The device.
-        function: Sbdf,
-        /// What is not undone.
-        stuck: String,
-        /// Each failure.
-        errors: Failures,
-    },
-    /// A page of the device's memory also holds registers of another device.
-    #[error(
-        "{function} shares the page {frame:#x} of its memory with {other}, which a guest would reach with it; give both to dom0,          or have firmware or Linux (pci=resource_alignment={function}) place it on a page of its own"
-    )]
-    SharedPage {
-        /// The device.
-        function: Sbdf,
-        /// The other one.
-        other: Sbdf,
-        /// Number of the page of 4 KiB.
-        frame: u64,
-    },
-}
-
-/// Several failures, one after the other.
-#[derive(Debug)]
-pub struct Failures(pub Vec<HostError>);
-
-impl fmt::Display for Failures {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
-    }
-}
 
 /// What is known of a claimed device, and does not change: whoever has the device, others can ask for this.
 pub struct Facts {
@@ -231,7 +134,7 @@ impl Claimed {
         // Only now is the interrupt known, and all registers are those of an enabled device.
         let description = host.pci.describe(function)?;
         let config = host.pci.open_config(function)?;
-        let snapshot = take_snapshot(&description, config.as_ref())?;
+        let snapshot = description.snapshot(config.as_ref())?;
         let unsupported = |reason| ClaimError::Unsupported { function, reason };
         let capabilities = snapshot.capabilities().map_err(unsupported)?;
         let policy = policies
@@ -439,26 +342,4 @@ fn refuse_shared_pages(host: &Host, function: Sbdf, description: &FunctionDescri
         }
     }
     Ok(())
-}
-
-fn take_snapshot(description: &FunctionDescription, config: &dyn ConfigSpace) -> Result<Snapshot, HostError> {
-    let mut bytes = Vec::with_capacity(usize::from(config.size().bytes()));
-    for register in config.size().dwords() {
-        bytes.extend(config.read(register)?.to_le_bytes());
-    }
-    let mut snapshot = Snapshot {
-        config: bytes,
-        resources: description.resources,
-        vendor: description.vendor,
-        device: description.device,
-        interrupt_line: 0,
-        is_virtual_function: description.physical_function.is_some(),
-    };
-    /// Interrupt Pin: which of INTA to INTD the function uses, 0 for none.
-    const INTERRUPT_PIN: u16 = 0x3d;
-    if snapshot.byte(INTERRUPT_PIN) != 0 {
-        // The register has 8 bits and 255 means unknown (PCI Local Bus Specification 6.2.4).
-        snapshot.interrupt_line = u8::try_from(description.interrupt).ok().filter(|line| *line != 255).unwrap_or(0);
-    }
-    Ok(snapshot)
 }
