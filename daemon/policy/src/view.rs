@@ -278,8 +278,6 @@ impl ConfigView {
             None if covered & dword.store != 0 || effect.is_some() => Verdict::Emulate,
             None => Verdict::Discard,
         };
-        let passed = covered & dword.pass & !dword.ones;
-        dword.seen = dword.seen & !passed | value_in_dword & passed;
         Ok(Write { verdict, hardware, effect, missed })
     }
 

@@ -23,7 +23,7 @@ pub struct Model {
     pub hardware: Vec<u8>,
     /// For each bit what the guest reads where it is emulated.
     shadow: Vec<bool>,
-    /// For each bit what the guest last read of it, or wrote to it, in hardware.
+    /// For each bit what the guest last read of it in hardware.
     seen: Vec<bool>,
 }
 
@@ -85,11 +85,6 @@ impl Model {
         let missed = bits().fold(0, |missed, (n, at, one)| missed | u32::from(self.is_missed(at, one)) << n);
         let (is_kept, effect) = self.keep(offset, bytes, value);
         let written = self.pass(offset, bytes, value);
-        for (_, at, one) in bits() {
-            if self.passes(at) && !self.description.bits[at].acts_on_one {
-                self.seen[at] = one;
-            }
-        }
         let verdict = match written {
             Some(_) => Verdict::Pass,
             None if is_kept || effect.is_some() => Verdict::Emulate,
