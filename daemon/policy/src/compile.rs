@@ -41,14 +41,13 @@ impl Plan {
     }
 
     fn dword(&self, offset: u16, bits: &[Bit]) -> Dword {
-        let initial = self.initial_at(offset);
         let mut dword = Dword::NOTHING;
         for (n, bit) in (0_u32..).zip(bits) {
             let mask = 1_u32.wrapping_shl(n);
             let treatment = self.treatment_of(bit);
             place_bit(&mut dword, mask, bit.field, treatment.read, treatment.write);
         }
-        dword.reset = initial & !dword.hardware;
+        dword.reset = self.initial_at(offset);
         dword.shadow = dword.reset;
         dword.seen = self.claimed_at(offset);
         dword

@@ -14,6 +14,7 @@ mod policies;
 mod recorded;
 mod recordings;
 mod reference;
+mod refused;
 mod safety;
 mod trace;
 mod unsupported;

@@ -122,11 +122,18 @@ impl Description {
         let mut owners: Vec<Option<(u16, u16)>> =
             (0..config.len() as u16).map(|at| owner_of(at).map(|(start, register)| (*start, register.bytes))).collect();
         let mut only_of_rules = Vec::new();
-        for rule in policy.layers.iter().flat_map(|layer| &layer.rules).filter(|rule| fits(&rule.when, snapshot)) {
+        let rules =
+            policy.layers.iter().enumerate().flat_map(|(n, layer)| layer.rules.iter().map(move |rule| (n, rule)));
+        let mut said_by = vec![None; bits.len()];
+        for (layer, rule) in rules.filter(|(_, rule)| fits(&rule.when, snapshot)) {
             let bytes = rule.place.width().bytes();
             for start in places(&rule.place, &found, &placed, config.len() as u16) {
                 for n in (0..bytes * 8).filter(|n| rule.mask >> n & 1 != 0) {
-                    let bit = &mut bits[usize::from(start * 8 + n)];
+                    let at = usize::from(start * 8 + n);
+                    if let Some((of_layer, first)) = said_by[at].replace((layer, rule)) {
+                        assert!(of_layer != layer || first == rule, "two rules of one layer: {first:?}, {rule:?}");
+                    }
+                    let bit = &mut bits[at];
                     (bit.read, bit.write) = (rule.read, rule.write);
                     bit.is_read_through = rule.read == ReadAction::Pass && bit.guarded.is_some();
                     bit.initial = match rule.reset_value {
