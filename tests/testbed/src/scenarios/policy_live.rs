@@ -127,7 +127,7 @@ fn hidden_capability(machine: &mut Machine) -> Result<()> {
     let name = policy.lines().find_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'));
     let name = name.ok_or_else(|| malformed(&"no name", &policy))?;
     machine.dom0().sh(&format!("mkdir -p {POLICIES}; cat > {POLICIES}/{name}.toml <<'END'\n{policy}END"))?;
-    machine.dom0().sh("xenpci check")?;
+    machine.dom0().sh(&format!("xenpci check {POLICIES}/{name}.toml"))?;
     machine.start_daemon(&configuration)?;
     let guest = machine.start_guest(&GuestConfiguration::new("physical"))?;
     let sbdf = in_guest::wait_for_device(&guest, IGB)?;
