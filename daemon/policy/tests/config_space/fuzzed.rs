@@ -11,6 +11,7 @@ use crate::devices;
 use crate::machine::access;
 use crate::pair::Pair;
 use crate::policies::all_shipped;
+use crate::reference::walk::walk;
 use crate::watch::Watched;
 
 /// Numbers from bytes; zero when there are no more.
@@ -65,7 +66,7 @@ pub fn check(bytes: &[u8]) {
     let mut policy = if is_shipped {
         Policy::clone(&shipped[usize::from(bytes.byte()) % shipped.len()])
     } else {
-        made_up_policy(&mut bytes)
+        made_up_policy(&mut bytes, &snapshot)
     };
     let pair = loop {
         match Pair::new(&snapshot, &policy, vectors) {
@@ -108,13 +109,16 @@ fn act(watched: &mut Watched, bytes: &mut Bytes<'_>) {
     }
 }
 
-/// One of the devices, perhaps with some bytes changed.
+/// One of the devices, perhaps with some bytes changed, and with capabilities that are of other kinds.
 fn device(bytes: &mut Bytes<'_>) -> Snapshot {
     let mut snapshot = devices::ALL[usize::from(bytes.byte()) % devices::ALL.len()].snapshot.clone();
     if bytes.chance(64) {
         for _ in 0..bytes.byte() % 8 {
             let at = usize::from(bytes.word()) % snapshot.config.len();
             snapshot.config[at] = bytes.byte();
+        }
+        for _ in 0..bytes.byte() % 4 {
+            change_kind(&mut snapshot.config, bytes);
         }
         snapshot.config[0x0e] &= 0x80;
         snapshot.is_virtual_function = bytes.chance(32);
@@ -123,15 +127,31 @@ fn device(bytes: &mut Bytes<'_>) -> Snapshot {
     snapshot
 }
 
+/// Gives one of the capabilities another identifier, and another value to the third of its dwords, which says how long a
+/// Resizable BAR is.
+fn change_kind(config: &mut [u8], bytes: &mut Bytes<'_>) {
+    let Ok(found) = walk(config) else { return };
+    let Some(capability) = found.get(usize::from(bytes.byte()) % found.len().max(1)) else { return };
+    let at = usize::from(capability.at);
+    match self::capability(bytes) {
+        AnyCapabilityId::Conventional(id) if !capability.is_extended() => config[at] = id.0,
+        AnyCapabilityId::Extended(id) if capability.is_extended() => {
+            config[at..at + 2].copy_from_slice(&id.0.to_le_bytes());
+            config[at + 8] = bytes.byte();
+        }
+        _ => {}
+    }
+}
+
 /// What an operator could write. Of rules that the parser would refuse, the second is left out.
-fn made_up_policy(bytes: &mut Bytes<'_>) -> Policy {
+fn made_up_policy(bytes: &mut Bytes<'_>, snapshot: &Snapshot) -> Policy {
     let mut line = 0;
-    let layers = (0..=bytes.byte() % 3).map(|_| layer(bytes, &mut line)).collect();
+    let layers = (0..=bytes.byte() % 3).map(|_| layer(bytes, &mut line, snapshot)).collect();
     let name: Arc<str> = "made-up".into();
     Policy { name: name.clone(), description: name, applies_to: DeviceMatch::default(), layers }
 }
 
-fn layer(bytes: &mut Bytes<'_>, line: &mut usize) -> Layer {
+fn layer(bytes: &mut Bytes<'_>, line: &mut usize, snapshot: &Snapshot) -> Layer {
     let mut origin = || {
         *line += 1;
         Origin { policy: "made-up".into(), line: *line }
@@ -156,7 +176,7 @@ fn layer(bytes: &mut Bytes<'_>, line: &mut usize) -> Layer {
     }
     let mut rules: Vec<Rule> = Vec::new();
     for _ in 0..bytes.byte() % 24 {
-        let rule = rule(bytes, origin());
+        let rule = rule(bytes, origin(), snapshot);
         let is_for_hidden =
             visibility.iter().any(|other| other.hidden && Some(other.capability) == rule.place.capability());
         if rule.check().is_ok() && !is_for_hidden && !rules.iter().any(|other| overlap(other, &rule)) {
@@ -170,7 +190,7 @@ fn capability(bytes: &mut Bytes<'_>) -> AnyCapabilityId {
     registers::CAPABILITIES[usize::from(bytes.byte()) % registers::CAPABILITIES.len()].id
 }
 
-fn rule(bytes: &mut Bytes<'_>, origin: Origin) -> Rule {
+fn rule(bytes: &mut Bytes<'_>, origin: Origin, snapshot: &Snapshot) -> Rule {
     let place = match bytes.byte() % 8 {
         0 => Place::at((bytes.word() & 0xfff).into(), 1),
         1 => Place::at((bytes.byte() & !3).into(), bytes.one_of(&[1, 2, 4])),
@@ -195,10 +215,26 @@ fn rule(bytes: &mut Bytes<'_>, origin: Origin) -> Rule {
         (ReadAction::Deny, WriteAction::Discard),
     ]);
     let reset_value = (read == ReadAction::Emulate && bytes.chance(100)).then(|| bytes.dword() & mask);
-    let when = match bytes.byte() % 8 {
-        0 => DeviceMatch { vendor: vec![0x8086], ..DeviceMatch::default() },
-        1 => DeviceMatch { class: vec![(0x02_0000, 0xff_0000), (0x01_0802, 0xff_ffff)], ..DeviceMatch::default() },
-        _ => DeviceMatch::default(),
-    };
+    let when = when(bytes, snapshot);
     Rule { place, mask, read, write, reset_value, when, why: "".into(), origin }
+}
+
+/// Mostly every device; else some by what this one is, or is not.
+fn when(bytes: &mut Bytes<'_>, snapshot: &Snapshot) -> DeviceMatch {
+    let none = DeviceMatch::default();
+    let not = u8::from(bytes.chance(128));
+    let word = |value: u16| vec![0x1d0f, value ^ u16::from(not)];
+    match bytes.byte() % 16 {
+        0 => DeviceMatch { vendor: word(snapshot.vendor), ..none },
+        1 => DeviceMatch { device: word(snapshot.device), ..none },
+        2 => DeviceMatch { subsystem_vendor: word(snapshot.word(0x2c)), ..none },
+        3 => DeviceMatch { subsystem: word(snapshot.word(0x2e)), ..none },
+        4 => DeviceMatch { revision: vec![snapshot.byte(0x08) ^ not], ..none },
+        5 => DeviceMatch {
+            class: vec![(snapshot.dword(0x08) >> 8 & 0xff_ff00 ^ u32::from(not) << 8, 0xff_ff00)],
+            ..none
+        },
+        6 => DeviceMatch { name: vec!["uplink*".to_owned()], ..none },
+        _ => none,
+    }
 }
