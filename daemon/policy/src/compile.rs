@@ -65,6 +65,7 @@ impl Plan {
             }
         }
         let Some(register) = placed.register else { return };
+        dword.known |= register.width.mask() << shift;
         for field in register.fields {
             let Kind::Guarded { shown, .. } = field.kind else { continue };
             let mask = (field.mask & register.width.mask()) << shift;

@@ -63,6 +63,8 @@ pub(crate) struct Dword {
     pub(crate) deny_change: u32,
     /// A write is refused.
     pub(crate) deny_any: u32,
+    /// In a register of the tables, of which is known what writing it back does.
+    pub(crate) known: u32,
     /// Not missed by a guest when discarded.
     pub(crate) quiet: u32,
     /// What the guest last read from the device.
@@ -87,6 +89,7 @@ impl Dword {
         deny_ones: 0,
         deny_change: 0,
         deny_any: 0,
+        known: 0,
         quiet: 0,
         seen: 0,
         registers: [0; 4],
@@ -107,14 +110,14 @@ impl Dword {
 
     /// What it takes to undo the writes that passed to the registers of this dword, which had the value `claimed`.
     fn undoing(&self, offset: u16, claimed: u32) -> impl Iterator<Item = HardwareWrite> {
-        let Self { hardware, pass, clear, ones, command, registers, .. } = *self;
+        let Self { hardware, pass, clear, ones, command, known, registers, .. } = *self;
         let mut lanes = registers;
         lanes.sort_unstable();
         let owners = lanes.into_iter().zip([0].into_iter().chain(lanes)).filter(|(owner, before)| owner != before);
         owners.filter_map(move |(owner, _)| {
             let access = Access::of_lanes(offset, owner);
             let of_register = |bits: u32| bits >> access.shift() & access.width().mask();
-            let mask = of_register(pass & !ones);
+            let mask = of_register(pass & !ones & known);
             // Where the device answers for a command, as for the F of VPD, a 0 may be a command as well.
             let is_left = mask == 0 || of_register(command & hardware) != 0 || access == Access::COMMAND;
             let (value, clear) = (of_register(claimed) & mask, of_register(clear) & !mask);
@@ -291,8 +294,9 @@ impl ConfigView {
         }
     }
 
-    /// What it takes to undo a guest's writes that passed: named registers as they were at the claim. Not the command
-    /// register, which is the host's to set, nor what would start something; status that was cleared stays cleared.
+    /// What it takes to undo a guest's writes that passed: the tables' registers as they were at the claim. Not the command
+    /// register, which is the host's to set, nor what would start something, as a register may that only a rule names;
+    /// status that was cleared stays cleared.
     pub fn undoing<'a>(&'a self, claimed: &'a Snapshot) -> impl Iterator<Item = HardwareWrite> + 'a {
         let offsets = (0..self.size.bytes()).step_by(4);
         offsets.zip(&self.dwords).flat_map(|(offset, dword)| dword.undoing(offset, claimed.dword(offset)))

@@ -196,9 +196,13 @@ impl Claimed {
     /// # Errors
     /// A reset that failed or is not to be had; then the device is as before, or not to be relied on.
     pub fn reset_for_guest(&self, host: &Host) -> Result<(), ClaimError> {
-        host.pci.reset(self.function())?;
-        self.restore()?;
-        Ok(self.hand_over()?)
+        let reset = host.pci.reset(self.function());
+        // Whatever became of it, the guest has the memory mapped, so it must be decoded, where it was.
+        let restored = self.restore();
+        let decoded = self.hand_over();
+        reset?;
+        restored?;
+        Ok(decoded?)
     }
 
     /// Switches off DMA and all interrupts. Decoding stays on: a guest may still have the memory mapped, and an access that

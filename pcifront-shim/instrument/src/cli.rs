@@ -52,21 +52,19 @@ Example:
     /// Compare two recordings of dump, random or replay, register by register; runs anywhere
     ///
     /// Each difference is shown by function, register and kind of access, with what both answered. It must be on the reviewed
-    /// list, or the exit status is 1. The list is TOML:
-    ///
-    ///   [[difference]]
-    ///   where = "pm.pmcsr"        # a register, or "pm.*": everything in a capability
-    ///   operation = "read"        # dump, read or write; without it any
-    ///   function = "00:00.0"      # without it any
-    ///   a = "success"             # what A answers: value, success, nothing, or an error's name; without it anything
-    ///   b = "access_denied"       # what B answers
-    ///   reason = "why it is right"
-    #[command(
-        verbatim_doc_comment,
-        after_help = "\
+    /// list, or the exit status is 1.
+    #[command(after_help = "\
+The list is TOML:
+  [[difference]]
+  where = \"pm.pmcsr\"        # a register, or \"pm.*\": everything in a capability
+  operation = \"read\"        # dump, read or write; without it any
+  function = \"00:00.0\"      # without it any
+  a = \"success\"             # what A answers: value, success, nothing, or an error's name; without it anything
+  b = \"access_denied\"       # what B answers
+  reason = \"why it is right\"
+
 Example:
-  pcifront-shim compare pciback.txt xenpcid.txt --expect reviewed.toml"
-    )]
+  pcifront-shim compare pciback.txt xenpcid.txt --expect reviewed.toml")]
     Compare(Compare),
 }
 

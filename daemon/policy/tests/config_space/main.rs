@@ -17,5 +17,6 @@ mod reference;
 mod refused;
 mod safety;
 mod trace;
+mod undone;
 mod unsupported;
 mod watch;
