@@ -81,7 +81,7 @@ fn text_that_is_no_device_is_refused_with_the_reason() {
         (without("80: "), "rows are missing before this one"),
         (lspci().replace("[size=32]", "[size=33]"), "the size is not a power of two"),
         (lspci().replace("Region 2: ", ""), "regions have no number here"),
-        (bridge, "header type 0x01: only type 0 is simulated"),
+        (bridge, "header type 0x01: only type 0, an endpoint"),
     ];
     for (text, reason) in cases {
         let error = SimDevice::from_lspci(&text).expect_err(reason).to_string();
