@@ -145,11 +145,10 @@ impl Assigned {
 
     /// The guest has asked for a Function Level Reset.
     fn reset_function(&mut self, host: &Host) -> Result<(), ErrorCode> {
-        let reset = self.claimed.reset_for_guest(host).and_then(|()| {
-            // A reset clears what Xen wrote, and the enable bits. The guest's interrupts are still mapped and bound, and Linux
-            // does not ask for them again: it has saved its registers and writes them back.
-            Ok(self.interrupts.put_back(host, &self.claimed)?)
-        });
+        // A reset takes the interrupts with it, and a driver asks for them anew. They are not written back: Xen would write to
+        // the table of a device that may have its guest switch decoding off meanwhile, and stop at what it reads there.
+        let disabled = self.interrupts.disable(host, &self.claimed);
+        let reset = self.claimed.reset_for_guest(host).and(disabled.map_err(ClaimError::from));
         self.view.reset();
         self.view.set_interrupt_mode(self.interrupts.mode());
         match reset {

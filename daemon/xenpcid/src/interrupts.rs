@@ -145,31 +145,6 @@ impl Interrupts {
         Ok(pirqs)
     }
 
-    /// Puts back what a reset of the device has cleared: its vectors are mapped, and Xen knows their addresses.
-    ///
-    /// # Errors
-    /// If the device cannot be written, or Xen cannot.
-    pub fn put_back(&self, host: &Host, claimed: &Claimed) -> Result<(), HostError> {
-        if self.mode == InterruptMode::None {
-            return Ok(());
-        }
-        let capabilities = claimed.capabilities();
-        claimed.modify(xenpcid_policy::Access::COMMAND, COMMAND_INTX_DISABLE, COMMAND_INTX_DISABLE)?;
-        match (self.mode, capabilities.msi, capabilities.msix) {
-            (InterruptMode::Msi, Some(msi), _) => {
-                host.hypervisor.restore_msi(claimed.function())?;
-                claimed.modify(msi.control(), MSI_ENABLE | MSI_MULTIPLE_MESSAGE_ENABLE, MSI_ENABLE)
-            }
-            (InterruptMode::Msix, _, Some(msix)) => {
-                let masked = MSIX_ENABLE | MSIX_FUNCTION_MASK;
-                claimed.modify(msix.control(), masked, masked)?;
-                host.hypervisor.restore_msi(claimed.function())?;
-                claimed.modify(msix.control(), masked, MSIX_ENABLE)
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// Leaves nothing half enabled. The first error is the one that counts.
     fn or_disabled<T>(
         &mut self,

@@ -112,13 +112,13 @@ async fn write_to_a_hidden_capability_reaches_nothing_and_is_counted_by_register
 }
 
 #[tokio::test]
-async fn function_level_reset_by_the_guest_leaves_it_its_addresses_and_interrupts() {
+async fn function_level_reset_by_the_guest_leaves_it_its_addresses_and_takes_its_interrupts() {
     let world = host_with_devices();
 
     under_the_daemon(&world, ONE_GUEST, async |mut events| {
         let guest = start(&world, "web1", 1).await?;
         let nvme = guest.connected().await?[0].address;
-        let DriverInterrupts::Msix(pirqs) = guest.start_driver(nvme, 2).await? else { panic!() };
+        assert!(matches!(guest.start_driver(nvme, 2).await?, DriverInterrupts::Msix(_)));
         let (before, resets) = (world.hardware(NVME), world.resets(NVME));
         let control = u16::try_from(capability(&before, 0x10) + 8)?;
 
@@ -134,7 +134,9 @@ async fn function_level_reset_by_the_guest_leaves_it_its_addresses_and_interrupt
 
         assert_eq!(world.resets(NVME), resets + 1);
         assert_eq!(world.hardware(NVME)[0x10..0x28], before[0x10..0x28]);
-        assert_eq!(word(&world.hardware(NVME), 0x04) & 0x0406, 0x0406);
+        assert_eq!(word(&world.hardware(NVME), 0x04) & 0x0406, 0x0006);
+        assert!(world.raise(NVME, Interrupt::Msix(0)).is_err());
+        let DriverInterrupts::Msix(pirqs) = guest.start_driver(nvme, 2).await? else { panic!() };
         for (entry, pirq) in (0..).zip(pirqs) {
             assert_eq!(world.raise(NVME, Interrupt::Msix(entry))?, (guest.domain(), Pirq(u32::from(pirq))));
         }
