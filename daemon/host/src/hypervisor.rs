@@ -99,10 +99,6 @@ pub trait Hypervisor: Send + Sync {
     /// Takes a pirq back. `ESRCH` once the domain is gone, `EINVAL` if it is not mapped.
     fn unmap_pirq(&self, domain: DomainId, pirq: Pirq) -> Result<(), HostError>;
 
-    /// Has Xen write address, data and mask of all mapped vectors of the function again, after a reset has cleared them; the
-    /// enable bit is the caller's to write, and memory decoding must be on. `ESRCH` if Xen has lost the function.
-    fn restore_msi(&self, function: Sbdf) -> Result<(), HostError>;
-
     /// Promises Xen that the BARs stay where they are, so that it protects the MSI-X table. To be called only for a function
     /// **with** an MSI-X capability (Xen does not check and may crash), with memory decoding on, before a guest owns it. `EBUSY`
     /// if done already, `ENXIO` if memory is not decoded.

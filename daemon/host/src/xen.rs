@@ -78,10 +78,6 @@ impl Hypervisor for Xen {
         self.physdev.unmap_pirq(domain, pirq)
     }
 
-    fn restore_msi(&self, function: Sbdf) -> Result<(), HostError> {
-        self.physdev.restore_msi(function)
-    }
-
     fn prepare_msix(&self, function: Sbdf) -> Result<(), HostError> {
         self.physdev.prepare_msix(function)
     }

@@ -147,18 +147,6 @@ impl Hypervisor for World {
         })
     }
 
-    fn restore_msi(&self, function: Sbdf) -> Result<(), HostError> {
-        self.perform(Call::new("restore_msi").function(function), |state| {
-            let memory = state.decodes_memory(function);
-            let found = state.function(function)?;
-            if found.vectors.values().any(|vector| *vector != MsiVector::Msi) && !memory {
-                return Err(Errno::ENXIO);
-            }
-            found.programmed = true;
-            Ok(())
-        })
-    }
-
     fn prepare_msix(&self, function: Sbdf) -> Result<(), HostError> {
         self.perform(Call::new("prepare_msix").function(function), |state| state.prepare(function))
     }

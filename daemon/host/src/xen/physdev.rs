@@ -20,7 +20,6 @@ use crate::{HostError, MsiVector, Pirq};
 const HYPERVISOR_PHYSDEV_OP: u64 = 33;
 const PHYSDEVOP_MAP_PIRQ: u64 = 13;
 const PHYSDEVOP_UNMAP_PIRQ: u64 = 14;
-const PHYSDEVOP_RESTORE_MSI: u64 = 27;
 const PHYSDEVOP_PREPARE_MSIX: u64 = 30;
 const PHYSDEVOP_RELEASE_MSIX: u64 = 31;
 const MAP_PIRQ_TYPE_GSI: i32 = 1;
@@ -156,11 +155,6 @@ impl Physdev {
         let failed = |errno| HostError::new("unmap_pirq", format_args!("pirq {} of domain {domain}", pirq.0), errno);
         let pirq = i32::try_from(pirq.0).map_err(|_| failed(Errno::EINVAL))?;
         self.call(PHYSDEVOP_UNMAP_PIRQ, &mut UnmapPirq { domain: domain.0, pirq }).map_err(failed)
-    }
-
-    pub fn restore_msi(&self, function: Sbdf) -> Result<(), HostError> {
-        self.call(PHYSDEVOP_RESTORE_MSI, &mut device(function))
-            .map_err(|errno| HostError::new("restore_msi", function, errno))
     }
 
     pub fn prepare_msix(&self, function: Sbdf) -> Result<(), HostError> {
