@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::interface::Method;
-use crate::message::{Call, END, Reply, frame};
+use crate::message::{Call, Inbox, Reply, frame};
 use crate::refusal::Refusal;
 
 /// Bytes of the longest reply that is read.
@@ -90,7 +90,7 @@ pub struct Client {
     stream: UnixStream,
     path: PathBuf,
     /// What was received of replies that were not taken yet.
-    received: Vec<u8>,
+    received: Inbox,
 }
 
 impl Client {
@@ -106,7 +106,7 @@ impl Client {
         };
         let patience = |()| stream.set_write_timeout(Some(PATIENCE));
         match stream.set_read_timeout(Some(PATIENCE)).and_then(patience) {
-            Ok(()) => Ok(Self { stream, path, received: Vec::new() }),
+            Ok(()) => Ok(Self { stream, path, received: Inbox::default() }),
             Err(error) => Err(failed(path, error)),
         }
     }
@@ -157,22 +157,17 @@ impl Client {
     }
 
     fn next_message(&mut self) -> Result<Vec<u8>, ClientError> {
-        let mut searched = 0;
         loop {
-            if let Some(end) = self.received.iter().skip(searched).position(|byte| *byte == END) {
-                let rest = self.received.split_off(searched + end + 1);
-                let mut message = std::mem::replace(&mut self.received, rest);
-                message.pop();
+            if let Some(message) = self.received.take() {
                 return Ok(message);
             }
-            searched = self.received.len();
-            if searched > LONGEST_REPLY {
+            if self.received.len() > LONGEST_REPLY {
                 return Err(ClientError::TooLong(self.path.clone()));
             }
             let mut chunk = [0; 16 << 10];
             match self.stream.read(&mut chunk) {
                 Ok(0) => return Err(ClientError::Closed),
-                Ok(length) => self.received.extend(chunk.iter().take(length)),
+                Ok(length) => self.received.bytes().extend(chunk.iter().take(length)),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(failed(self.path.clone(), error)),
             }

@@ -8,6 +8,36 @@ use crate::refusal::Refusal;
 /// What ends each message.
 pub(crate) const END: u8 = 0;
 
+/// What was received and not yet taken, message by message.
+#[derive(Debug, Default)]
+pub(crate) struct Inbox {
+    bytes: Vec<u8>,
+    /// How many of them are known to have no end of a message among them.
+    searched: usize,
+}
+
+impl Inbox {
+    /// The first message that is there as a whole, without its end.
+    pub(crate) fn take(&mut self) -> Option<Vec<u8>> {
+        let end = self.bytes.iter().skip(self.searched).position(|byte| *byte == END).map(|end| self.searched + end);
+        self.searched = if end.is_some() { 0 } else { self.bytes.len() };
+        let rest = self.bytes.split_off(end? + 1);
+        let mut message = std::mem::replace(&mut self.bytes, rest);
+        message.pop();
+        Some(message)
+    }
+
+    /// Bytes of a message that is not whole yet, once [`Inbox::take`] has found none.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Where more is received.
+    pub(crate) fn bytes(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+}
+
 /// A method call.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Call {

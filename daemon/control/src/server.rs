@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use crate::admission::Admission;
 use crate::dispatch::{self, Service};
-use crate::message::{Call, END, frame};
+use crate::message::{Call, Inbox, frame};
 use crate::refusal::Refusal;
 
 /// Connections that wait to be accepted.
@@ -126,7 +126,7 @@ impl Server {
                     Ok((stream, _)) => {
                         let uid = stream.peer_cred().map(|peer| peer.uid());
                         if uid.as_ref().is_ok_and(|uid| self.admission.admits(*uid)) {
-                            let connection = Connection { stream, received: Vec::new(), limits: self.limits };
+                            let connection = Connection { stream, received: Inbox::default(), limits: self.limits };
                             connections.spawn_local(connection.serve(service.clone()));
                         } else {
                             tracing::warn!(?uid, "a connection to the control socket is refused");
@@ -186,7 +186,7 @@ fn refuse(stream: &UnixStream, refusal: &Refusal) {
 struct Connection {
     stream: UnixStream,
     /// What was received of calls that were not answered yet.
-    received: Vec<u8>,
+    received: Inbox,
     limits: Limits,
 }
 
@@ -236,20 +236,15 @@ impl Connection {
 
     /// The bytes before the next NUL.
     async fn next_message(&mut self) -> Result<Vec<u8>, Ended> {
-        let mut searched = 0;
         loop {
-            if let Some(end) = self.received.iter().skip(searched).position(|byte| *byte == END) {
-                let rest = self.received.split_off(searched + end + 1);
-                let mut message = std::mem::replace(&mut self.received, rest);
-                message.pop();
+            if let Some(message) = self.received.take() {
                 return Ok(message);
             }
-            searched = self.received.len();
-            if searched >= self.limits.message {
+            if self.received.len() >= self.limits.message {
                 let reason = format!("it is longer than {} bytes", self.limits.message);
                 return Err(Ended::Because(Refusal::BadMessage { reason }));
             }
-            if self.stream.read_buf(&mut self.received).await? == 0 {
+            if self.stream.read_buf(self.received.bytes()).await? == 0 {
                 return Err(Ended::Silently);
             }
         }
