@@ -7,7 +7,7 @@ use pcifront_shim::Connection;
 use pcifront_shim::trace::Direction;
 use serde::Serialize;
 
-use super::write_to;
+use super::write_report;
 use crate::Error;
 use crate::bus::Bus;
 use crate::cli::Bench;
@@ -53,14 +53,7 @@ pub(super) fn run<C: Connection>(arguments: &Bench, bus: &mut Bus<C>, out: &mut 
         }
     }
     let report = Report { function: short(address), offset, size, nanoseconds: RoundTrips::of(times) };
-    write_to(arguments.output.as_deref(), out, |out| {
-        if arguments.json {
-            serde_json::to_writer_pretty(&mut *out, &report)?;
-            writeln!(out)
-        } else {
-            report.show(out)
-        }
-    })
+    write_report(arguments.output.as_deref(), out, arguments.json, &report, |out| report.show(out))
 }
 
 impl RoundTrips {

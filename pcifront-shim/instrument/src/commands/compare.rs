@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::write_to;
+use super::write_report;
 use crate::Error;
 use crate::cli::Compare;
 use crate::compare::{Difference, Expected, Shown, compare};
@@ -52,14 +52,7 @@ pub fn run(arguments: &Compare, out: &mut dyn Write) -> Result<(), Error> {
     let differences: Vec<Entry<'_>> = differences.iter().map(entry).collect();
     let unused = expected.unused(&used).into_iter().map(|entry| entry.describe()).collect();
     let report = Report { accesses: a.exchanges.len(), differences, unused };
-    write_to(arguments.output.as_deref(), out, |out| {
-        if arguments.json {
-            serde_json::to_writer_pretty(&mut *out, &report)?;
-            writeln!(out)
-        } else {
-            report.show(out)
-        }
-    })?;
+    write_report(arguments.output.as_deref(), out, arguments.json, &report, |out| report.show(out))?;
     match report.unlisted() {
         0 => Ok(()),
         count => Err(Error::Failed(format!("{count} of {} differences are not listed", report.differences.len()))),

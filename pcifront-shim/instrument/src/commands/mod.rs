@@ -14,6 +14,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use pcifront_shim::Connection;
+use serde::Serialize;
 
 use crate::Error;
 use crate::bus::Bus;
@@ -46,4 +47,22 @@ fn write_to(
     };
     let mut writer = BufWriter::new(File::create(path).map_err(Error::file("create", path))?);
     write(&mut writer).and_then(|()| writer.flush()).map_err(Error::file("write", path))
+}
+
+/// Writes a report to `file`, or to `out` without one: as JSON, or as `show` shows it to people.
+fn write_report(
+    file: Option<&Path>,
+    out: &mut dyn Write,
+    json: bool,
+    report: &impl Serialize,
+    show: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<(), Error> {
+    write_to(file, out, |out| {
+        if json {
+            serde_json::to_writer_pretty(&mut *out, report)?;
+            writeln!(out)
+        } else {
+            show(out)
+        }
+    })
 }

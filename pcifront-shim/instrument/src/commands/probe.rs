@@ -6,7 +6,7 @@ use pcifront_shim::Connection;
 use pcifront_shim::guest::{self, Bar, BarKind, DiscoveredFunction};
 use serde::Serialize;
 
-use super::write_to;
+use super::write_report;
 use crate::Error;
 use crate::bus::Bus;
 use crate::cli::Probe;
@@ -19,14 +19,9 @@ pub fn run<C: Connection>(arguments: &Probe, bus: &mut Bus<C>, out: &mut dyn Wri
         bus.stop.check()?;
         functions.extend(guest::examine(&mut bus.frontend, address)?);
     }
-    write_to(arguments.output.as_deref(), out, |out| {
-        if arguments.json {
-            let functions: Vec<_> = functions.iter().map(FunctionJson::new).collect();
-            serde_json::to_writer_pretty(&mut *out, &functions)?;
-            writeln!(out)
-        } else {
-            functions.iter().try_for_each(|function| show(function, out))
-        }
+    let json: Vec<_> = functions.iter().map(FunctionJson::new).collect();
+    write_report(arguments.output.as_deref(), out, arguments.json, &json, |out| {
+        functions.iter().try_for_each(|function| show(function, out))
     })
 }
 

@@ -16,7 +16,7 @@ use serde::Serialize;
 use xenpcid_address::Sbdf;
 
 use super::random::Sequence;
-use super::{dump, write_to};
+use super::{dump, write_report};
 use crate::Error;
 use crate::bus::Bus;
 use crate::cli::Torture;
@@ -109,14 +109,7 @@ pub(super) fn run<C: Connection>(arguments: &Torture, bus: &mut Bus<C>, out: &mu
     // Also after an interruption: nothing is left on.
     let settled = settle(bus, &identities);
     let report = Report { seed: arguments.seed, requests, answers: torture.answers };
-    write_to(arguments.output.as_deref(), out, |out| {
-        if arguments.json {
-            serde_json::to_writer_pretty(&mut *out, &report)?;
-            writeln!(out)
-        } else {
-            report.show(out)
-        }
-    })?;
+    write_report(arguments.output.as_deref(), out, arguments.json, &report, |out| report.show(out))?;
     attacked.and(settled)
 }
 
