@@ -173,27 +173,7 @@ fn found(shown: Shown) -> String {
 
 /// `devices of vendor 8086, class 0200`, or `every device`.
 fn devices(when: &DeviceMatch) -> String {
-    let identifiers = |list: &[u16]| list.iter().map(|id| format!("{id:04x}")).collect::<Vec<_>>();
-    let class = |(value, mask): &(u32, u32)| match mask {
-        0xff_0000 => format!("{:02x}", value >> 16),
-        0xff_ff00 => format!("{:04x}", value >> 8),
-        _ => format!("{value:06x}"),
-    };
-    let parts = [
-        ("vendor", identifiers(&when.vendor)),
-        ("device", identifiers(&when.device)),
-        ("subsystem vendor", identifiers(&when.subsystem_vendor)),
-        ("subsystem", identifiers(&when.subsystem)),
-        ("class", when.class.iter().map(class).collect()),
-        ("revision", when.revision.iter().map(|revision| format!("{revision:02x}")).collect()),
-        ("name", when.name.iter().map(|name| cell(name)).collect()),
-    ];
-    let parts: Vec<String> = parts
-        .into_iter()
-        .filter(|(_, values)| !values.is_empty())
-        .map(|(key, values)| format!("{key} {}", values.join(" or ")))
-        .collect();
-    if parts.is_empty() { "every device".to_owned() } else { format!("devices of {}", parts.join(", ")) }
+    if when.is_any() { "every device".to_owned() } else { cell(&format!("devices of {when}")) }
 }
 
 /// Text that does not end its cell.

@@ -79,31 +79,5 @@ impl<'p> Entry<'p> {
 }
 
 fn devices(applies_to: &DeviceMatch) -> String {
-    let DeviceMatch { vendor, device, subsystem_vendor, subsystem, class, revision, name } = applies_to;
-    let identifiers = |what: &str, list: &[u16]| {
-        let values: Vec<String> = list.iter().map(|value| format!("{value:04x}")).collect();
-        (!values.is_empty()).then(|| format!("{what} {}", values.join(" or ")))
-    };
-    let revisions: Vec<String> = revision.iter().map(|value| format!("{value:02x}")).collect();
-    let revisions = (!revisions.is_empty()).then(|| format!("revision {}", revisions.join(" or ")));
-    let class = (!class.is_empty()).then(|| {
-        let digits = |(value, mask): &(u32, u32)| match mask {
-            0xff_0000 => format!("{:02x}", value >> 16),
-            0xff_ff00 => format!("{:04x}", value >> 8),
-            _ => format!("{value:06x}"),
-        };
-        format!("class {}", class.iter().map(digits).collect::<Vec<_>>().join(" or "))
-    });
-    let name = (!name.is_empty()).then(|| format!("name {}", screen::harmless(&name.join(" or "))));
-    let parts = [
-        identifiers("vendor", vendor),
-        identifiers("device", device),
-        identifiers("subsystem vendor", subsystem_vendor),
-        identifiers("subsystem", subsystem),
-        class,
-        revisions,
-        name,
-    ];
-    let parts: Vec<String> = parts.into_iter().flatten().collect();
-    if parts.is_empty() { "any device".to_owned() } else { parts.join(", ") }
+    if applies_to.is_any() { "any device".to_owned() } else { screen::harmless(&applies_to.to_string()) }
 }

@@ -1,3 +1,5 @@
+use std::fmt;
+
 use crate::snapshot::Snapshot;
 
 /// By what policies tell devices apart.
@@ -93,6 +95,30 @@ impl DeviceMatch {
             || apart(&self.subsystem, &other.subsystem)
             || apart(&self.revision, &other.revision)
             || classes_apart
+    }
+}
+
+impl fmt::Display for DeviceMatch {
+    /// As `vendor 8086, class 0200 or 0280`; nothing for every device.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let identifiers = |list: &[u16]| list.iter().map(|id| format!("{id:04x}")).collect::<Vec<_>>();
+        let class = |(value, mask): &(u32, u32)| match mask {
+            0xff_0000 => format!("{:02x}", value >> 16),
+            0xff_ff00 => format!("{:04x}", value >> 8),
+            _ => format!("{value:06x}"),
+        };
+        let parts = [
+            ("vendor", identifiers(&self.vendor)),
+            ("device", identifiers(&self.device)),
+            ("subsystem vendor", identifiers(&self.subsystem_vendor)),
+            ("subsystem", identifiers(&self.subsystem)),
+            ("class", self.class.iter().map(class).collect()),
+            ("revision", self.revision.iter().map(|revision| format!("{revision:02x}")).collect()),
+            ("name", self.name.clone()),
+        ];
+        let parts = parts.into_iter().filter(|(_, values)| !values.is_empty());
+        let parts: Vec<String> = parts.map(|(key, values)| format!("{key} {}", values.join(" or "))).collect();
+        f.write_str(&parts.join(", "))
     }
 }
 
