@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::access::ConfigSize;
-use crate::capability::{Capabilities, CapabilityId, ExtendedCapabilityId, MsiCapability};
+use crate::capability::{Capabilities, CapabilityId};
 use crate::register::Register;
 use crate::registers::{self, AnyCapabilityId};
 use crate::snapshot::Snapshot;
@@ -12,33 +12,12 @@ const CAPABILITIES_POINTER: u16 = 0x34;
 /// Where the extended list starts. What is there can be emptied but not skipped.
 pub(crate) const FIRST_EXTENDED: u16 = ConfigSize::Conventional.bytes();
 
-/// The layout of a capability, of those that its kind may have.
+/// The registers of a capability. Of one that has no name, its header is known.
 pub(crate) fn layout(id: AnyCapabilityId, offset: u16, snapshot: &Snapshot) -> &'static [Register] {
-    const EXPRESS_VERSION: u16 = 0x000f;
-    match id {
-        AnyCapabilityId::Conventional(CapabilityId::MSI) => match MsiCapability::at(snapshot, offset) {
-            MsiCapability { is_64_bit: false, is_maskable: false, .. } => registers::MSI_32,
-            MsiCapability { is_64_bit: true, is_maskable: false, .. } => registers::MSI_64,
-            MsiCapability { is_64_bit: false, is_maskable: true, .. } => registers::MSI_32_MASKABLE,
-            MsiCapability { is_64_bit: true, is_maskable: true, .. } => registers::MSI_64_MASKABLE,
-        },
-        AnyCapabilityId::Conventional(CapabilityId::EXPRESS) => {
-            if snapshot.word(offset | 2) & EXPRESS_VERSION < 2 {
-                registers::EXPRESS
-            } else {
-                registers::EXPRESS_2
-            }
-        }
-        AnyCapabilityId::Extended(ExtendedCapabilityId::RESIZABLE_BAR | ExtendedCapabilityId::VF_RESIZABLE_BAR) => {
-            // A capability register and a control register for each BAR; how many says the first control (PCIe 7.8.6.3).
-            let bars = usize::from(snapshot.byte(offset.saturating_add(8)) >> 5).clamp(1, 6);
-            registers::RESIZABLE_BAR.split_at(bars.saturating_mul(2).saturating_add(1)).0
-        }
-        _ => match (registers::capability(id).and_then(|kind| kind.layouts.first()), id) {
-            (Some(layout), _) => layout,
-            (None, AnyCapabilityId::Conventional(_)) => registers::CAPABILITY_HEADER,
-            (None, AnyCapabilityId::Extended(_)) => registers::EXTENDED_CAPABILITY_HEADER,
-        },
+    match (registers::capability(id), id) {
+        (Some(kind), _) => kind.layout(|at| snapshot.byte(offset.saturating_add(at))),
+        (None, AnyCapabilityId::Conventional(_)) => registers::CAPABILITY_HEADER,
+        (None, AnyCapabilityId::Extended(_)) => registers::EXTENDED_CAPABILITY_HEADER,
     }
 }
 

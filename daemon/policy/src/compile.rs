@@ -23,17 +23,15 @@ impl Plan {
     /// The table that accesses are looked up in.
     #[must_use]
     pub fn view(&self) -> ConfigView {
+        let offsets = (0..self.size.bytes()).step_by(4);
         let mut view = ConfigView {
             size: self.size,
-            dwords: Vec::with_capacity(self.bits.len().div_ceil(32)).into_boxed_slice(),
+            dwords: offsets.zip(self.bits.chunks(32)).map(|(offset, bits)| self.dword(offset, bits)).collect(),
             base_addresses: self.base_addresses,
             enabled: Vec::new(),
-            msix_vectors: self.vectors,
+            msix_vectors: if self.shows(AnyCapabilityId::MSIX) { self.vectors } else { 0 },
             offers_msi: self.shows(AnyCapabilityId::MSI),
-            offers_msix: self.shows(AnyCapabilityId::MSIX),
         };
-        let offsets = (0..self.size.bytes()).step_by(4);
-        view.dwords = offsets.zip(self.bits.chunks(32)).map(|(offset, bits)| self.dword(offset, bits)).collect();
         for placed in &self.registers {
             self.place_in_view(placed, &mut view);
         }

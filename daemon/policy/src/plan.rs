@@ -97,6 +97,7 @@ impl Plan {
             return Err(CompileError::NotForDevice { policy: policy.name.clone(), vendor, device, class });
         }
         let hidden = hidden_capabilities(policy);
+        let otherwise = otherwise(policy);
         let bit = Bit { field: None, treatment: OTHERWISE };
         let listed = chain::without(snapshot, &capabilities, |id| hidden.iter().any(|(hidden, _)| *hidden == id));
         let vectors = capabilities.msix.map_or(0, |msix| msix.visible_table_size().min(terms.vectors.max(1)));
@@ -104,10 +105,10 @@ impl Plan {
             size,
             base_addresses: BaseAddress::from_resources(&snapshot.resources)?,
             extents: chain::all_extents(&capabilities, snapshot),
-            otherwise: otherwise(policy),
             vectors,
             registers: Vec::new(),
-            treatments: vec![otherwise(policy)],
+            treatments: vec![otherwise.clone()],
+            otherwise,
             bits: vec![bit; snapshot.config.len().saturating_mul(8)],
             initial: listed.clone(),
             listed,

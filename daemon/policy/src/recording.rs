@@ -33,10 +33,6 @@ pub enum RecordingError {
     NoSize {
         /// Number of the BAR, 6 for the expansion ROM.
         bar: usize,
-        /// What it reads.
-        register: u32,
-        /// What the next register reads, if that is its upper half.
-        upper: u32,
     },
     /// It is not an endpoint.
     #[error("header type {header_type:#04x}: only type 0, an endpoint, can be given to a guest")]
@@ -65,22 +61,22 @@ impl Recording {
     /// # Errors
     /// See [`RecordingError`].
     pub fn rows(text: &str) -> Result<Self, RecordingError> {
-        let mut dump = Self { function: None, ids: None, config: Vec::new(), resources: [Resource::default(); 7] };
+        let mut recording = Self { function: None, ids: None, config: Vec::new(), resources: [Resource::default(); 7] };
         let mut resources = 0;
         for (number, line) in text.lines().enumerate() {
             let wrong = |reason: String| RecordingError::Line { line: number.saturating_add(1), reason };
             if line.starts_with("0x") {
                 let resource = line.parse().map_err(|error| wrong(format!("{error}")))?;
                 // Linux lists bridge windows and SR-IOV ranges after the first seven.
-                if let Some(slot) = dump.resources.get_mut(resources) {
+                if let Some(slot) = recording.resources.get_mut(resources) {
                     *slot = resource;
                 }
                 resources = resources.saturating_add(1);
             } else if !line.trim().is_empty() {
-                dump.config.extend(row(line).ok_or_else(|| wrong("not a row of hexadecimal bytes".to_owned()))?);
+                recording.config.extend(row(line).ok_or_else(|| wrong("not a row of hexadecimal bytes".to_owned()))?);
             }
         }
-        dump.checked()
+        recording.checked()
     }
 
     /// Reads what `lspci -vv -xxxx` (or `-xxx`) prints of one device.
@@ -88,10 +84,14 @@ impl Recording {
     /// # Errors
     /// See [`RecordingError`].
     pub fn lspci(text: &str) -> Result<Self, RecordingError> {
+        Self::lspci_lines(text)?.checked()
+    }
+
+    fn lspci_lines(text: &str) -> Result<Self, RecordingError> {
         let first = text.split_whitespace().next().ok_or(RecordingError::NoAddress)?;
         let function = Some(first.parse().map_err(|_| RecordingError::NoAddress)?);
         let ids = text.lines().next().and_then(ids);
-        let mut dump = Self { function, ids, config: Vec::new(), resources: [Resource::default(); 7] };
+        let mut recording = Self { function, ids, config: Vec::new(), resources: [Resource::default(); 7] };
         for (number, line) in text.lines().enumerate().skip(1) {
             let wrong =
                 |reason: &str| RecordingError::Line { line: number.saturating_add(1), reason: reason.to_owned() };
@@ -100,10 +100,10 @@ impl Recording {
             let line = line.trim();
             if let Some((offset, bytes)) = line.split_once(": ") {
                 if let (Ok(offset), Some(bytes)) = (usize::from_str_radix(offset, 16), row(bytes)) {
-                    if offset != dump.config.len() {
+                    if offset != recording.config.len() {
                         return Err(wrong("rows are missing before this one"));
                     }
-                    dump.config.extend(bytes);
+                    recording.config.extend(bytes);
                     continue;
                 }
             }
@@ -111,12 +111,12 @@ impl Recording {
                 continue;
             }
             if let Some((index, resource)) = region(line).map_err(wrong)? {
-                if let Some(slot) = dump.resources.get_mut(index) {
+                if let Some(slot) = recording.resources.get_mut(index) {
                     *slot = resource;
                 }
             }
         }
-        dump.checked()
+        Ok(recording)
     }
 
     /// As [`Recording::lspci`], for text without the sizes of BARs (`lspci -xxxx`): they are taken for as large as their
@@ -125,15 +125,13 @@ impl Recording {
     /// # Errors
     /// As [`Recording::lspci`], but for [`RecordingError::NoSize`].
     pub fn lspci_without_sizes(text: &str) -> Result<Self, RecordingError> {
-        let mut sized = text.to_owned();
-        loop {
-            match Self::lspci(&sized) {
-                Err(RecordingError::NoSize { bar, register, upper }) => {
-                    sized.push_str(&region_line(bar, register, upper));
-                }
-                other => return other,
+        let mut recording = Self::lspci_lines(text)?.of_endpoint()?;
+        while let Some((bar, largest)) = recording.without_size() {
+            if let Some(slot) = recording.resources.get_mut(bar) {
+                *slot = largest;
             }
         }
+        Ok(recording)
     }
 
     /// What a claim would know of the device, if the host were the one that the text comes from.
@@ -159,12 +157,22 @@ impl Recording {
     }
 
     fn checked(self) -> Result<Self, RecordingError> {
+        let recording = self.of_endpoint()?;
+        match recording.without_size() {
+            Some((bar, _)) => Err(RecordingError::NoSize { bar }),
+            None => Ok(recording),
+        }
+    }
+
+    fn of_endpoint(self) -> Result<Self, RecordingError> {
         let length = self.config.len();
         ConfigSize::from_len(length).ok_or(RecordingError::Length { length })?;
         let header_type = self.config.get(0x0e).copied().unwrap_or_default() & 0x7f;
-        if header_type != 0 {
-            return Err(RecordingError::HeaderType { header_type });
-        }
+        if header_type == 0 { Ok(self) } else { Err(RecordingError::HeaderType { header_type }) }
+    }
+
+    /// The first BAR that has an address and no size, and what is behind it if it is as large as the address allows.
+    fn without_size(&self) -> Option<(usize, Resource)> {
         let dword = |at: usize| match self.config.get(at..).and_then(|rest| rest.first_chunk()) {
             Some(bytes) => u32::from_le_bytes(*bytes),
             None => 0,
@@ -177,30 +185,26 @@ impl Recording {
             if register & !0xf != 0 && !resource.is_present() && !is_upper_half {
                 let is_64_bit = bar < 5 && register & 0x7 == 0x4;
                 let upper = if is_64_bit { dword(offset.saturating_add(4)) } else { 0 };
-                return Err(RecordingError::NoSize { bar, register, upper });
+                return Some((bar, largest(register, upper)));
             }
             is_upper_half = resource.is_64_bit();
         }
-        Ok(self)
+        None
     }
 }
 
-/// A line as `lspci -vv` has it, for a BAR as large as its address allows.
-fn region_line(bar: usize, register: u32, upper: u32) -> String {
-    const LARGEST: u64 = 1 << 28;
-    let is_io = register & 1 != 0;
-    let address = u64::from(upper) << 32 | u64::from(register & if is_io { !0x3 } else { !0xf });
-    let size = (1_u64 << address.trailing_zeros().min(63)).min(if is_io { 256 } else { LARGEST });
-    let kind = match (is_io, register & 0x6) {
-        (true, _) => "",
-        (false, 0x4) => " (64-bit)",
-        (false, _) => " (32-bit)",
+/// The largest range that a BAR can stand for which reads so.
+fn largest(register: u32, upper: u32) -> Resource {
+    const MEMORY: u64 = 1 << 28;
+    const PORTS: u64 = 256;
+    let (address_bits, limit, flags) = match register & 0x7 {
+        bits if bits & 1 != 0 => (!0x3, PORTS, Resource::IO | 0x1),
+        0x4 => (!0xf, MEMORY, Resource::MEMORY | Resource::MEMORY_64 | 0x4),
+        _ => (!0xf, MEMORY, Resource::MEMORY),
     };
-    let what = if is_io { "I/O ports" } else { "Memory" };
-    match bar {
-        Snapshot::ROM => format!("\nExpansion ROM at {address:x} [size={size}]\n"),
-        _ => format!("\nRegion {bar}: {what} at {address:x}{kind} [size={size}]\n"),
-    }
+    let start = u64::from(upper) << 32 | u64::from(register & address_bits);
+    let size = (1_u64 << start.trailing_zeros().min(63)).min(limit);
+    Resource { start, end: start.saturating_add(size.saturating_sub(1)), flags }
 }
 
 /// The last `[8086:10d3]` of the line, which is not a class, `[0200]`.

@@ -158,7 +158,6 @@ pub struct ConfigView {
     pub(crate) enabled: Vec<(usize, u32, InterruptMode)>,
     pub(crate) msix_vectors: u16,
     pub(crate) offers_msi: bool,
-    pub(crate) offers_msix: bool,
 }
 
 impl fmt::Debug for ConfigView {
@@ -177,7 +176,7 @@ impl ConfigView {
     /// Entries of the MSI-X table that the guest is shown; 0 if it is shown none.
     #[must_use]
     pub fn msix_vectors(&self) -> u16 {
-        if self.offers_msix { self.msix_vectors } else { 0 }
+        self.msix_vectors
     }
 
     /// Whether the policy lets the guest have the MSI of a device that has it.

@@ -65,7 +65,8 @@ impl Layout {
     /// Places a capability that ends before `limit`.
     fn place(&mut self, config: &[u8], found: &Capability, limit: u16) {
         let name = capability_name(found);
-        let known = kind(found).map_or(&[][..], |kind| variant(kind, config, found.offset));
+        let byte = |at| config.get(usize::from(found.offset.saturating_add(at))).copied().unwrap_or(0);
+        let known = kind(found).map_or(&[][..], |kind| kind.layout(byte));
         for register in known.iter().filter(|register| found.offset.saturating_add(register.offset) < limit) {
             let header = format!("{name}.header");
             let is_header = register.offset == 0 && !register.name.contains('.');
@@ -170,25 +171,6 @@ fn kind(found: &Capability) -> Option<&'static CapabilityKind> {
     } else {
         AnyCapabilityId::Conventional(CapabilityId(u8::try_from(found.id).ok()?))
     })
-}
-
-/// The layout of those that the kind may have, as the capability itself says (PCI 6.8.1, PCIe 7.5.3.2).
-fn variant(kind: &CapabilityKind, config: &[u8], offset: u16) -> &'static [Register] {
-    const MSI_64_BIT: u8 = 1 << 7;
-    const MSI_MASKABLE: u8 = 1 << 0;
-    const EXPRESS_VERSION: u8 = 0x0f;
-    let byte = |at: u16| config.get(usize::from(offset.saturating_add(at))).copied().unwrap_or(0);
-    match kind.name {
-        "msi" => match (byte(2) & MSI_64_BIT != 0, byte(3) & MSI_MASKABLE != 0) {
-            (false, false) => registers::MSI_32,
-            (true, false) => registers::MSI_64,
-            (false, true) => registers::MSI_32_MASKABLE,
-            (true, true) => registers::MSI_64_MASKABLE,
-        },
-        "pcie" if byte(2) & EXPRESS_VERSION < 2 => registers::EXPRESS,
-        "pcie" => registers::EXPRESS_2,
-        _ => kind.layouts.first().copied().unwrap_or_default(),
-    }
 }
 
 fn placed(name: &str, start: u16, register: &Register) -> Placed {

@@ -31,6 +31,34 @@ pub struct CapabilityKind {
     pub layouts: &'static [&'static [Register]],
 }
 
+impl CapabilityKind {
+    /// The layout of one of that kind: which of [`CapabilityKind::layouts`] it has, and how much of it, its own bytes say,
+    /// which `byte` gives by their offset in it.
+    pub fn layout(&self, byte: impl Fn(u16) -> u8) -> &'static [Register] {
+        /// Of Message Control (PCI 6.8.1.3), by byte.
+        const MSI_64_BIT: u8 = 0x80;
+        const MSI_MASKABLE: u8 = 0x01;
+        /// Of PCI Express Capabilities (PCIe 7.5.3.2).
+        const EXPRESS_VERSION: u8 = 0x0f;
+        match self.id {
+            AnyCapabilityId::MSI => match (byte(2) & MSI_64_BIT != 0, byte(3) & MSI_MASKABLE != 0) {
+                (false, false) => MSI_32,
+                (true, false) => MSI_64,
+                (false, true) => MSI_32_MASKABLE,
+                (true, true) => MSI_64_MASKABLE,
+            },
+            AnyCapabilityId::Conventional(CapabilityId::EXPRESS) if byte(2) & EXPRESS_VERSION < 2 => EXPRESS,
+            AnyCapabilityId::Conventional(CapabilityId::EXPRESS) => EXPRESS_2,
+            AnyCapabilityId::Extended(ExtendedCapabilityId::RESIZABLE_BAR | ExtendedCapabilityId::VF_RESIZABLE_BAR) => {
+                // A capability register and a control register for each BAR; how many says the first control (PCIe 7.8.6.3).
+                let bars = usize::from(byte(8) >> 5).clamp(1, 6);
+                RESIZABLE_BAR.split_at(bars.saturating_mul(2).saturating_add(1)).0
+            }
+            _ => self.layouts.first().copied().unwrap_or_default(),
+        }
+    }
+}
+
 const fn conventional(
     name: &'static str,
     id: u8,
