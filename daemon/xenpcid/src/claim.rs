@@ -190,8 +190,8 @@ impl Claimed {
         self.silence()
     }
 
-    /// Resets the device for the guest that has it and asked for it. Its memory is decoded again afterwards, its interrupts are
-    /// the caller's to put back.
+    /// Resets the device for the guest that has it and asked for it. Its memory is decoded again afterwards; its
+    /// interrupts are the caller's to disable before.
     ///
     /// # Errors
     /// A reset that failed or is not to be had; then the device is as before, or not to be relied on.

@@ -88,7 +88,12 @@ fn guest(guest: &Guest) -> control::Guest {
 
 /// What the device's guest did not get, with the names of the registers.
 fn denied(facts: &Facts) -> Vec<control::Denied> {
-    let (Some(guest), Ok(plan)) = (facts.denials.guest(), facts.plan()) else { return Vec::new() };
+    let (Some(guest), denials) = (facts.denials.guest(), facts.denials.list()) else { return Vec::new() };
+    // Names cost a plan.
+    if denials.is_empty() {
+        return Vec::new();
+    }
+    let Ok(plan) = facts.plan() else { return Vec::new() };
     let named = |denial: Denial| {
         let Denial { register, operation, refusal, bits, count, last_value, last_time } = denial;
         let found = plan.register_at(register.offset());
@@ -114,5 +119,5 @@ fn denied(facts: &Facts) -> Vec<control::Denied> {
             last_time,
         }
     };
-    facts.denials.list().into_iter().map(named).collect()
+    denials.into_iter().map(named).collect()
 }

@@ -64,8 +64,10 @@ impl Pool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a device somewhere else, and returns where it was; nothing happens to one that is not declared.
-    pub fn put(&self, function: Sbdf, slot: Slot) -> Option<Slot> {
-        self.lock().get_mut(&function).map(|declared| std::mem::replace(&mut declared.slot, slot))
+    /// Puts a device somewhere else; nothing happens to one that is not declared.
+    pub fn put(&self, function: Sbdf, slot: Slot) {
+        if let Some(declared) = self.lock().get_mut(&function) {
+            declared.slot = slot;
+        }
     }
 }
