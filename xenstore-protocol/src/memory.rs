@@ -120,6 +120,11 @@ impl Server {
         self.store().faults.push(fault);
     }
 
+    /// Takes back the faults that have not happened; how many.
+    pub fn forget_faults(&self) -> usize {
+        std::mem::take(&mut self.store().faults).len()
+    }
+
     /// The faults that have not happened yet.
     #[must_use]
     pub fn pending_faults(&self) -> Vec<Fault> {

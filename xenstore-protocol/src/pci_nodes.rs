@@ -11,7 +11,7 @@
 //! | `domain` | name of the guest | toolstack |
 //! | `num_devs` | number of devices, decimal | toolstack |
 //! | `dev-N`, `key-N` | host address `SSSS:BB:DD.F` | toolstack |
-//! | `vdevfn-N` | slot and function that were asked for, hexadecimal | toolstack, if asked for |
+//! | `vdevfn-N` | slot and function, hexadecimal: xl's are those that were asked for, ours where the device is | toolstack |
 //! | `name-N` | name of the device | toolstack, if it has one |
 //! | `opts-N` | `msitranslate=0,power_mgmt=0,permissive=0,rdm_policy=strict` | toolstack |
 //! | `state-N` | state of the device: 1 to be added, 3 there, 5 to be removed | toolstack 1 and 5, backend 3 |
@@ -37,7 +37,7 @@ mod options;
 
 pub use backend::{BackendView, DeviceNodes, NewDevice, Root};
 pub use frontend::{FrontendView, MAGIC, RingNodes};
-pub use holder::{clear_holder, holder, holder_path, set_holder};
+pub use holder::{clear_holder, forget_assignable, holder, holder_path, record_assignable, set_holder};
 pub use options::{DeviceOptions, RdmPolicy};
 
 use xenpcid_address::DomainId;

@@ -62,6 +62,8 @@ async fn handshake_leaves_the_nodes_that_were_recorded_on_real_xen() {
             expected.extend((path != *directory).then(|| path.name().to_owned()));
         }
         let mut found = dom0.directory(directory).await.unwrap();
+        // xl writes it only for a slot that was asked for, and shows it; ours says where the device is.
+        found.retain(|name| name != "vdevfn-0");
         found.sort();
         expected.sort();
         assert_eq!(found, expected);

@@ -158,11 +158,12 @@ impl PciNodes {
         store.write(&self.of_device("state", index), state.number().to_string()).await
     }
 
-    /// Writes a device's `vdev-N`.
+    /// Writes where the guest finds a device: `vdev-N` for the guest, `vdevfn-N` for `xl pci-list`.
     ///
     /// # Errors
-    /// The node cannot be written.
+    /// A node cannot be written.
     pub async fn publish_device(&self, store: &Store, index: u32, guest: Sbdf) -> Result<(), Error> {
+        store.write(&self.of_device("vdevfn", index), format!("{:x}", guest.devfn())).await?;
         store.write(&self.of_device("vdev", index), guest.vdev_name()).await
     }
 
