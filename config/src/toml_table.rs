@@ -7,6 +7,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::error::Mistake;
+use crate::nearest::nearest;
 
 /// A value, and where it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,8 +35,15 @@ impl<'t> Table<'t> {
 
     /// The value of `key`.
     pub(crate) fn get(&mut self, key: &'static str) -> Option<&'t Spanned<DeValue<'t>>> {
-        self.asked.push(key);
+        if !self.asked.contains(&key) {
+            self.asked.push(key);
+        }
         self.entries.get(key)
+    }
+
+    /// Whether `key` is there.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.entries.contains_key(key)
     }
 
     /// The value of `key`, which has to be there.
@@ -56,7 +64,11 @@ impl<'t> Table<'t> {
     pub(crate) fn finish(self, mistakes: &mut Vec<Mistake>) {
         for key in self.entries.keys().filter(|key| !self.asked.contains(&key.get_ref().as_ref())) {
             let known: Vec<String> = self.asked.iter().map(|key| format!("`{key}`")).collect();
-            let message = format!("unknown key `{}`", key.get_ref());
+            let meant = match nearest(key.get_ref(), self.asked.iter().copied()) {
+                Some(meant) => format!("; did you mean `{meant}`?"),
+                None => String::new(),
+            };
+            let message = format!("unknown key `{}`{meant}", key.get_ref());
             mistakes.push(Mistake::new(key.span(), message).help(format!("the keys here are {}", known.join(", "))));
         }
     }

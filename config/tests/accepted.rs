@@ -1,99 +1,103 @@
 //! Files that are right.
 #![expect(clippy::unwrap_used, reason = "the helpers of a test are a test")]
 
-use proptest::prelude::*;
-use xenpcid_address::Sbdf;
-use xenpcid_config::{Config, DEVICES_MAX, Device, Domain, DomainSelector, ResetRequirement, Uuid, VECTORS_MAX};
+use xenpcid_config::{
+    Config, Device, Domain, DomainDevice, DomainSelector, Policies, ResetRequirement, Source, Uuid, VECTORS_MAX,
+};
 
-const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/xenpcid.toml");
-
-fn device(address: &str, reset: ResetRequirement) -> Device {
-    Device { reset, ..Device::new(address.parse().unwrap()) }
+fn parse(text: &str) -> Config {
+    Config::parse(text, "xenpcid.toml").unwrap()
 }
 
+/// Where the devices of the first domain come from.
+fn sources(config: &Config) -> Vec<Source> {
+    config.domains[0].devices.iter().map(|device| device.source.clone()).collect()
+}
+
+/// As it was before devices had tables of their own.
 #[test]
-fn shipped_example_means_what_its_comments_say() {
-    let config = Config::load(EXAMPLE).unwrap();
-    let web1 = Domain {
-        selector: DomainSelector::Name("web1".to_owned()),
-        vectors: 16,
-        devices: vec![
-            device("0000:01:00.0", ResetRequirement::Required),
-            device("0000:00:07.0", ResetRequirement::BestEffort),
-            Device {
-                name: Some("uplink".to_owned()),
-                policy: Some("network".to_owned()),
-                ..Device::new("0000:03:00.0".parse().unwrap())
-            },
-        ],
+fn domains_with_nothing_but_addresses_and_tables_with_a_bdf_are_still_right() {
+    let text = r#"
+[[domain]]
+name = "web1"
+devices = [
+    "0000:01:00.0",
+    { bdf = "0000:00:07.0", reset = "best-effort" },
+    { bdf = "0000:03:00.0", name = "uplink", policy = "network" },
+]
+vectors = 16
+
+[[domain]]
+uuid = "5a1f9f3e-8f57-4a0c-9d7c-0d4b7f1a2c33"
+devices = ["02:10.0", "02:10.2"]
+"#;
+    let device = |address: &str| Device::new(address.parse().unwrap());
+    let plain = |places: std::ops::Range<usize>| {
+        places.map(|place| DomainDevice { source: Source::Device(place), slot: None, vectors: None }).collect()
     };
+
+    let config = Config::parse_with(text, "xenpcid.toml", &Policies::shipped().unwrap()).unwrap();
+
+    let web1 =
+        Domain { selector: DomainSelector::Name("web1".to_owned()), vectors: 16, hold: None, devices: plain(0..3) };
     let by_uuid = Domain {
         selector: DomainSelector::Uuid(Uuid::from_u128(0x5a1f_9f3e_8f57_4a0c_9d7c_0d4b_7f1a_2c33)),
         vectors: VECTORS_MAX,
-        devices: vec![
-            device("0000:02:10.0", ResetRequirement::Required),
-            device("0000:02:10.2", ResetRequirement::Required),
-        ],
+        hold: None,
+        devices: plain(3..5),
     };
-    assert_eq!(config, Config { domains: vec![web1, by_uuid] });
+    let devices = vec![
+        device("0000:01:00.0"),
+        Device { reset: ResetRequirement::BestEffort, ..device("0000:00:07.0") },
+        Device { name: Some("uplink".to_owned()), policy: Some("network".to_owned()), ..device("0000:03:00.0") },
+        device("0000:02:10.0"),
+        device("0000:02:10.2"),
+    ];
+    assert_eq!(config, Config { devices, domains: vec![web1, by_uuid], ..Config::default() });
 }
 
 #[test]
 fn file_without_domains_declares_nothing() {
-    assert_eq!(Config::parse("# nothing yet\n", "xenpcid.toml").unwrap(), Config::default());
+    assert_eq!(parse("# nothing yet\n"), Config::default());
 }
 
-proptest! {
-    #[test]
-    fn any_declaration_is_read_as_it_was_written(domains in any_domains()) {
-        let written: String = domains.iter().map(as_toml).collect();
-        prop_assert_eq!(Config::parse(&written, "xenpcid.toml").unwrap(), Config { domains });
+#[test]
+fn declared_device_is_meant_by_its_name_and_by_its_address_in_any_form() {
+    for entry in ["'disk'", "{ name = 'disk' }", "'01:00.0'", "{ bdf = '0000:01:00.0', slot = 3 }"] {
+        let config = parse(&format!(
+            "[[domain]]\nname = 'web1'\ndevices = [{entry}]\n[[device]]\nname = 'disk'\nbdf = '0000:01:00.0'\n"
+        ));
+        assert_eq!(sources(&config), [Source::Device(0)], "{entry}");
+        assert_eq!(config.devices.len(), 1, "{entry}");
     }
 }
 
-/// Domains with different selectors, and devices with different addresses.
-fn any_domains() -> impl Strategy<Value = Vec<Domain>> {
-    let selector = prop_oneof![
-        "[^\"\\\\[:cntrl:]]{1,12}".prop_map(DomainSelector::Name),
-        any::<u128>().prop_map(|uuid| DomainSelector::Uuid(Uuid::from_u128(uuid))),
-    ];
-    let selectors = prop::collection::hash_set(selector, 0..5);
-    let sizes = prop::collection::vec(0..=DEVICES_MAX, 5);
-    let addresses = prop::collection::hash_set(any::<(u16, u8, u8)>(), 5 * DEVICES_MAX);
-    let bits = prop::collection::vec(any::<u8>(), 5 * DEVICES_MAX);
-    let vectors = prop::collection::vec(1..=VECTORS_MAX, 5);
-    (selectors, sizes, addresses, bits, vectors).prop_map(|(selectors, sizes, addresses, bits, vectors)| {
-        let addresses = addresses.into_iter().zip(bits).enumerate();
-        let mut devices = addresses.map(|(n, ((segment, bus, devfn), bits))| Device {
-            sbdf: Sbdf::from_devfn(segment, bus, devfn),
-            name: (bits & 1 != 0).then(|| format!("device {n}")),
-            policy: (bits & 2 != 0).then(|| "any".to_owned()),
-            reset: if bits & 4 != 0 { ResetRequirement::BestEffort } else { ResetRequirement::Required },
-        });
-        let domain = |((selector, size), vectors)| {
-            let devices = devices.by_ref().take(size).collect();
-            Domain { selector, vectors, devices }
-        };
-        selectors.into_iter().zip(sizes).zip(vectors).map(domain).collect()
-    })
+#[test]
+fn device_with_a_colon_in_its_name_is_meant_by_it() {
+    let config = parse(
+        "[[device]]\nname = 'nic:0'\nserial = '00-11-22-ff-ff-33-44-55'\n[[domain]]\nname = 'web1'\ndevices = ['nic:0']\n",
+    );
+    assert_eq!(sources(&config), [Source::Device(0)]);
 }
 
-fn as_toml(domain: &Domain) -> String {
-    let selector = match &domain.selector {
-        DomainSelector::Name(name) => format!("name = \"{name}\""),
-        DomainSelector::Uuid(uuid) => format!("uuid = \"{uuid}\""),
-    };
-    let devices: String = domain.devices.iter().map(device_as_toml).collect();
-    format!("[[domain]]\n{selector}\nvectors = {}\ndevices = [{devices}]\n", domain.vectors)
+#[test]
+fn device_of_a_domain_can_be_declared_there_by_any_key() {
+    let config =
+        parse("[[domain]]\nname = 'web1'\ndevices = [{ port = 'slot 3', start = 'on-demand', allow = 'host-use' }]\n");
+    assert_eq!(sources(&config), [Source::Device(0)]);
+    assert_eq!(config.devices[0].identity.port.as_deref(), Some("slot 3"));
+    assert_eq!(config.devices[0].allow.len(), 1);
 }
 
-fn device_as_toml(device: &Device) -> String {
-    if *device == Device::new(device.sbdf) {
-        return format!("\"{}\", ", device.sbdf);
-    }
-    let key = |key: &str, value: &Option<String>| value.as_ref().map(|value| format!(", {key} = \"{value}\""));
-    let name = key("name", &device.name).unwrap_or_default();
-    let policy = key("policy", &device.policy).unwrap_or_default();
-    let reset = if device.reset == ResetRequirement::BestEffort { ", reset = \"best-effort\"" } else { "" };
-    format!("{{ bdf = \"{}\"{name}{policy}{reset} }}, ", device.sbdf)
+#[test]
+fn device_at_an_address_shows_as_many_vectors_as_its_domain_says_of_it_or_of_all() {
+    let config = parse(
+        "[[domain]]\nname = 'web1'\nvectors = 8\ndevices = ['01:00.0', { bdf = '02:00.0', vectors = 2 }]\n\
+         [[device]]\nbdf = '03:00.0'\n",
+    );
+    let vectors = |address: &str| config.device_at(address.parse().unwrap()).map(|(_, vectors)| vectors);
+    assert_eq!(vectors("01:00.0"), Some(8));
+    assert_eq!(vectors("02:00.0"), Some(2));
+    assert_eq!(vectors("03:00.0"), Some(VECTORS_MAX));
+    assert_eq!(vectors("04:00.0"), None);
 }

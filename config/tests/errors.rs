@@ -138,7 +138,7 @@ devices = [
   |           ^
   = help: write 1 to 128: what a guest can ask for at once; without the key it is 128
 
-xenpcid.toml:5:50: there is no policy netwerk
+xenpcid.toml:5:50: there is no policy netwerk; did you mean network?
   |
 5 |     {{ bdf = "01:00.0", name = "uplink", policy = "netwerk" }},
   |                                                  ^^^^^^^^^
@@ -154,7 +154,7 @@ xenpcid.toml:7:31: "" is not a name of a device
   |
 7 |     {{ bdf = "01:00.2", name = "" }},
   |                               ^^
-  = help: policies look for the name, with * for any rest: write a word for what the device is for"#
+  = help: write a word for what the device is for, not an address; policies look for it, with * for any rest"#
         )
     );
 }
@@ -164,45 +164,50 @@ fn what_the_schema_does_not_have_is_shown_in_the_same_form() {
     let cases = [
         (
             "[domain]\nname = \"web1\"\n",
-            r#"xenpcid.toml:1:1: invalid type: map, expected a list of tables; write [[domain]], with two brackets
+            r#"xenpcid.toml:1:1: `domain` is a list of tables, and this is a table
   |
 1 | [domain]
-  | ^^^^^^^^"#,
+  | ^^^^^^^^
+  = help: write [[domain]], with two brackets"#,
         ),
         (
-            "[[domain]]\nname = \"web1\"\ndevice = [\"00:01.0\"]\n",
-            r#"xenpcid.toml:3:1: unknown field `device`, expected one of `name`, `uuid`, `vectors`, `devices`
+            "[[domain]]\nname = \"web1\"\ndevice = [\"00:01.0\"]\ndevices = []\n",
+            r#"xenpcid.toml:3:1: unknown key `device`; did you mean `devices`?
   |
 3 | device = ["00:01.0"]
-  | ^^^^^^"#,
+  | ^^^^^^
+  = help: the keys here are `name`, `uuid`, `vectors`, `hold`, `devices`"#,
         ),
         (
             "[[domain]]\nname = \"web1\"\n",
-            r#"xenpcid.toml:1:1: missing field `devices`
+            r#"xenpcid.toml:1:1: there is no `devices`
   |
 1 | [[domain]]
-  | ^^^^^^^^^^"#,
+  | ^^^^^^^^^^
+  = help: devices = [...]: addresses, names of devices, or tables such as { from = "..." } for one of a pool"#,
         ),
         (
             "[[domain]]\nname = \"web1\"\ndevices = [{ bdf = \"00:01.0\", reset = \"never\" }]\n",
-            r#"xenpcid.toml:3:39: unknown variant `never`, expected `required` or `best-effort`
+            r#"xenpcid.toml:3:39: "never" is no requirement of a reset: write required or best-effort
   |
 3 | devices = [{ bdf = "00:01.0", reset = "never" }]
   |                                       ^^^^^^^"#,
         ),
         (
             "[[domain]]\nname = \"web1\"\ndevices = [{ bdf = \"00:01.0\", permissive = true }]\n",
-            r#"xenpcid.toml:3:31: unknown field `permissive`, expected one of `bdf`, `name`, `policy`, `reset`
+            r#"xenpcid.toml:3:31: unknown key `permissive`
   |
 3 | devices = [{ bdf = "00:01.0", permissive = true }]
-  |                               ^^^^^^^^^^"#,
+  |                               ^^^^^^^^^^
+  = help: the keys here are `from`, `mac`, `vlan`, `bdf`, `vendor`, `device`, `subsystem`, `serial`, `path`, `port`, `name`, `policy`, `reset`, `allow`, `start`, `slot`, `vectors`"#,
         ),
         (
             "[[domain]]\nname = \"web1\"\ndevices = [1]\n",
-            r#"xenpcid.toml:3:12: invalid type: integer `1`, expected a PCI address such as "0000:03:00.0", or { bdf = "0000:03:00.0", reset = ... }
+            r#"xenpcid.toml:3:12: this is not a device
   |
 3 | devices = [1]
-  |            ^"#,
+  |            ^
+  = help: write an address such as "0000:03:00.0", the name of a device, or a table such as { bdf = "0000:03:00.0", slot = 3 }"#,
         ),
         (
             "[[domain]]\nname = web1\n",
@@ -221,7 +226,7 @@ fn what_the_schema_does_not_have_is_shown_in_the_same_form() {
 fn file_that_is_not_there_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("xenpcid.toml");
-    let error = Config::load(&path).unwrap_err();
+    let error = Config::load(&path, None).unwrap_err();
     let expected = format!("cannot read the configuration {}", path.display());
     assert_eq!(error.to_string(), expected);
     assert!(matches!(error, ConfigError::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound));

@@ -44,7 +44,7 @@ policy.toml:2:15: the text is empty
   |               ^^
   = help: write a sentence
 
-policy.toml:3:1: unknown key `extend`
+policy.toml:3:1: unknown key `extend`; did you mean `extends`?
   |
 3 | extend = "strict"
   | ^^^^^^
@@ -151,7 +151,7 @@ policy.toml:8:13: "a*b" is no name to look for
   |             ^^^^^
   = help: write the `name` of the device in xenpcid.toml; * at the end stands for any rest
 
-policy.toml:9:1: unknown key `vendors`
+policy.toml:9:1: unknown key `vendors`; did you mean `vendor`?
   |
 9 | vendors = 1
   | ^^^^^^^
@@ -264,6 +264,22 @@ fn reading_and_writing_have_to_go_together() {
   |
 7 | write = "pass"
   |         ^^^^^^"#,
+        ),
+        (
+            "register = \"latency_timer\"\nwrite = \"emulate\"\nundo = false",
+            r#"policy.toml:7:8: undo is about writes that pass, and these do not
+  |
+7 | undo = false
+  |        ^^^^^
+  = help: remove it, or write write = "pass""#,
+        ),
+        (
+            "register = \"latency_timer\"\nwrite = \"pass\"\nundo = \"no\"",
+            r#"policy.toml:7:8: undo is true or false
+  |
+7 | undo = "no"
+  |        ^^^^
+  = help: false leaves the next guest what this one wrote, where writing the old value would do something; true is what happens if nothing is said"#,
         ),
         (
             "register = \"latency_timer\"\nreset_value = 0x40",

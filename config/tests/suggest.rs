@@ -242,14 +242,14 @@ device = 0x10c9
 #! why = "Suggested: written once, last 0x200."
 
 # 0x0f0, bits 0x00000007: written once, last 0x7. Discarded now: no rule lets a guest write here.
-# Nothing is known of this register: ask the device's datasheet.
-[[rule]]
-offset = 0xf0
-width = 4
-mask = 0x00000007
-read = "pass"
-write = "pass"
-why = "Suggested: written once, last 0x7."
+# DANGEROUS: nobody knows what this register does: ask the device's datasheet.
+#! [[rule]]
+#! offset = 0xf0
+#! width = 4
+#! mask = 0x00000007
+#! read = "pass"
+#! write = "pass"
+#! why = "Suggested: written once, last 0x7."
 
 # pcie.devctl2, bits 0x0005: written 2 times, last 0x4. Discarded now: no rule lets a guest write here.
 [[rule]]

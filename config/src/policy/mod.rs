@@ -24,6 +24,13 @@
 //! why = "Drivers tune the size of their requests."
 //!
 //! [[rule]]
+//! offset = 0xe8
+//! width = 4
+//! write = "pass"
+//! undo = false                             # otherwise the next guest finds what the device had at the claim
+//! why = "The register behind an index: it is not known which one a write would reach."
+//!
+//! [[rule]]
 //! register = "latency_timer"
 //! write = "emulate"                        # the guest reads what it wrote, the device keeps what it has
 //! reset_value = 0x40                       # at first; without it, what the device had at the claim
@@ -49,8 +56,6 @@ mod suggest;
 mod wrap;
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -58,6 +63,7 @@ use xenpcid_policy::Policy;
 use xenpcid_policy::policy::DeviceIdentity;
 
 use crate::ConfigError;
+use crate::folder::{read, toml_files};
 use extension::Source;
 pub use page::guarded_page;
 pub use suggest::{Missed, Operation, suggest};
@@ -122,8 +128,8 @@ impl Policies {
     /// # Errors
     /// The folder or one of its files cannot be read, or is not a policy; all mistakes of all files.
     pub fn load(folder: impl AsRef<Path>) -> Result<Self, ConfigError> {
-        let read = |path: PathBuf| crate::read(&path).map(|text| (path, text));
-        Self::with(files(folder.as_ref())?.into_iter().map(read).collect::<Result<Vec<_>, _>>()?)
+        let read = |path: PathBuf| read(&path).map(|text| (path, text));
+        Self::with(toml_files(folder.as_ref())?.into_iter().map(read).collect::<Result<Vec<_>, _>>()?)
     }
 
     /// Those that come with xenpcid, and the operator's from the text of files, whose names are looked at and which need
@@ -203,25 +209,6 @@ fn shipped_sources() -> Vec<Source> {
         path: None,
     };
     shipped::FILES.iter().map(source).collect()
-}
-
-/// The files of policies in a folder, by name.
-fn files(folder: &Path) -> Result<Vec<PathBuf>, ConfigError> {
-    let unreadable = |source| ConfigError::Read { path: folder.to_owned(), source };
-    let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(unreadable)?,
-    };
-    let mut files = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(unreadable)?.path();
-        let is_hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-        if !is_hidden && path.extension().is_some_and(|extension| extension == "toml") {
-            files.push(path);
-        }
-    }
-    files.sort();
-    Ok(files)
 }
 
 fn stem(path: &Path) -> String {

@@ -38,7 +38,7 @@ pub fn guarded_page() -> String {
          how some of these bits are read, and refuse writes to them; one that lets a write pass is a mistake.\n\n\
          | register | bits | what a guest finds | why | specification |\n|---|---|---|---|---|\n"
     );
-    let in_capabilities = registers::CAPABILITIES.iter().flat_map(|kind| kind.layouts.iter().copied().flatten());
+    let in_capabilities = registers::CAPABILITIES.iter().flat_map(registers::CapabilityKind::registers);
     // What the same is true of has one row.
     let mut rows: Vec<(Vec<&str>, String)> = Vec::new();
     for register in registers::HEADER.iter().chain(in_capabilities) {
@@ -108,7 +108,7 @@ fn rules(page: &mut String, rules: &[Rule]) {
 }
 
 fn row(page: &mut String, rule: &Rule) {
-    let Rule { place, mask, read, write, reset_value, .. } = *rule;
+    let Rule { place, mask, read, write, reset_value, undo, .. } = *rule;
     let (name, register) = match place {
         Place::Named { name, .. } => (format!("`{name}`"), registers::named(name).next().map(|(_, register)| register)),
         place => (place.to_string(), None),
@@ -117,9 +117,10 @@ fn row(page: &mut String, rule: &Rule) {
         Some(value) => format!(", at first {}", hexadecimal(value, place.width())),
         None => String::new(),
     };
+    let for_good = if undo { "" } else { ", not undone" };
     let bits = bits(mask, place.width(), register);
     let spec = register.map_or("", |register| register.spec);
-    let _ = writeln!(page, "| {name} | {bits} | {read}{at_first} | {write} | {} | {spec} |", cell(&rule.why));
+    let _ = writeln!(page, "| {name} | {bits} | {read}{at_first} | {write}{for_good} | {} | {spec} |", cell(&rule.why));
 }
 
 fn otherwise(page: &mut String, policy: &Policy, own: &Layer) {

@@ -30,6 +30,7 @@ pub(super) fn read(mut table: Table<'_>, reading: &mut Reading<'_>) -> Option<Wr
     let mask = table.get("mask").map(|value| toml_table::number(value, u32::MAX, mistakes));
     let actions = Actions::read(&mut table, mistakes);
     let reset_value = table.get("reset_value").map(|value| toml_table::number(value, u32::MAX, mistakes));
+    let undo = table.get("undo");
     let when = table.get("match").map_or_else(DeviceMatch::default, |value| device_match::read(value, mistakes));
     let why = why(&mut table, mistakes);
     let origin = reading.origin(&table.span);
@@ -39,8 +40,12 @@ pub(super) fn read(mut table: Table<'_>, reading: &mut Reading<'_>) -> Option<Wr
     let (mask, mask_span) = given(mask)?;
     let (reset_value, reset_span) = given(reset_value)?;
     let Actions { read, write, read_span, write_span } = actions?;
+    let undo = match undo {
+        None => true,
+        Some(value) => self::undo(value, write, &mut reading.mistakes)?,
+    };
     let mask = mask.unwrap_or(place.width().mask());
-    let rule = Rule { place, mask, read, write, reset_value, when, why: why?, origin };
+    let rule = Rule { place, mask, read, write, reset_value, undo, when, why: why?, origin };
     if let Err(fault) = rule.check() {
         let pair_is_wrong = Rule { reset_value: None, ..rule.clone() }.check() == Err(fault.clone());
         let at = match fault {
@@ -58,6 +63,21 @@ pub(super) fn read(mut table: Table<'_>, reading: &mut Reading<'_>) -> Option<Wr
         return None;
     }
     Some(Written { value: rule, span })
+}
+
+/// `undo`, which is about writes that pass.
+fn undo(value: &Spanned<DeValue<'_>>, write: WriteAction, mistakes: &mut Vec<Mistake>) -> Option<bool> {
+    let mistake = match value.get_ref() {
+        DeValue::Boolean(undo) if write == WriteAction::Pass => return Some(*undo),
+        DeValue::Boolean(_) => Mistake::new(value.span(), "undo is about writes that pass, and these do not")
+            .help("remove it, or write write = \"pass\""),
+        _ => Mistake::new(value.span(), "undo is true or false").help(
+            "false leaves the next guest what this one wrote, where writing the old value would do something; true is what \
+             happens if nothing is said",
+        ),
+    };
+    mistakes.push(mistake);
+    None
 }
 
 /// What is not there is no mistake; what is there and wrong is (`None`), and was reported.

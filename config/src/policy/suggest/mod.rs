@@ -5,7 +5,7 @@
 //!                                 guarded bits         no policy lets them pass: a comment
 //!                                 hidden capabilities  [[show]] and rules, commented out
 //!                                 dangerous bits       rules, commented out
-//!                                 unknown registers    rules
+//!                                 unknown registers    rules, commented out
 //!                                 harmless bits        rules
 //! ```
 
@@ -80,7 +80,7 @@ enum Rank {
     Hidden(AnyCapabilityId, Arc<str>),
     /// What is known against it.
     Dangerous(&'static str),
-    /// Nothing is known of the register.
+    /// In no table: nobody knows what the register does.
     Unknown,
     Harmless,
 }

@@ -59,8 +59,8 @@ pub(super) fn policy(policy: &Policy, snapshot: &Snapshot, wishes: &[Wish], miss
                 text.rule(wish, missed, MARK);
             }
             Rank::Unknown => {
-                text.comment("Nothing is known of this register: ask the device's datasheet.");
-                text.rule(wish, missed, "");
+                text.comment("DANGEROUS: nobody knows what this register does: ask the device's datasheet.");
+                text.rule(wish, missed, MARK);
             }
             Rank::Harmless => text.rule(wish, missed, ""),
         }
