@@ -67,6 +67,12 @@ impl Sbdf {
         self.devfn
     }
 
+    /// Whether both are functions of one slot: segment, bus and device are the same.
+    #[must_use]
+    pub const fn is_in_slot_of(self, other: Self) -> bool {
+        self.segment == other.segment && self.bus == other.bus && self.device() == other.device()
+    }
+
     /// `machine_sbdf` of Xen's domctls: `segment << 16 | bus << 8 | devfn`.
     #[must_use]
     pub const fn machine_sbdf(self) -> u32 {
@@ -172,6 +178,16 @@ mod tests {
             ["", "1", "00:01", "100:00.0", "00:20.0", "00:00.8", "00:+1.0", "10000:00:00.0", "0:0:0:0.0", "00:00.0 "]
         {
             assert!(text.parse::<Sbdf>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn functions_of_one_slot_are_told_from_others() {
+        let function = |text: &str| text.parse::<Sbdf>().unwrap();
+        let first = function("0001:02:03.0");
+        assert!(first.is_in_slot_of(first) && first.is_in_slot_of(function("0001:02:03.7")));
+        for other in ["0000:02:03.0", "0001:03:03.0", "0001:02:04.0"] {
+            assert!(!first.is_in_slot_of(function(other)), "{other}");
         }
     }
 

@@ -29,6 +29,10 @@ impl CapabilityId {
     pub const EXPRESS: Self = Self(0x10);
     /// MSI-X.
     pub const MSIX: Self = Self(0x11);
+    /// SATA Data/Index Configuration.
+    pub const SATA: Self = Self(0x12);
+    /// Enhanced Allocation.
+    pub const ENHANCED_ALLOCATION: Self = Self(0x14);
 
     /// Those that may stand in a list only once, because something here depends on which of them counts.
     const SINGLE: [Self; 5] = [Self::POWER_MANAGEMENT, Self::VITAL_PRODUCT_DATA, Self::MSI, Self::EXPRESS, Self::MSIX];
@@ -41,6 +45,8 @@ pub struct ExtendedCapabilityId(pub u16);
 impl ExtendedCapabilityId {
     /// Resizable BAR.
     pub const RESIZABLE_BAR: Self = Self(0x0015);
+    /// Designated Vendor-Specific.
+    pub const DESIGNATED_VENDOR_SPECIFIC: Self = Self(0x0023);
     /// VF Resizable BAR.
     pub const VF_RESIZABLE_BAR: Self = Self(0x0024);
 }

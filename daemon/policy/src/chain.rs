@@ -15,7 +15,7 @@ pub(crate) const FIRST_EXTENDED: u16 = ConfigSize::Conventional.bytes();
 /// The registers of a capability. Of one that has no name, its header is known.
 pub(crate) fn layout(id: AnyCapabilityId, offset: u16, snapshot: &Snapshot) -> &'static [Register] {
     match (registers::capability(id), id) {
-        (Some(kind), _) => kind.layout(|at| snapshot.byte(offset.saturating_add(at))),
+        (Some(kind), _) => kind.layout(snapshot.vendor, |at| snapshot.byte(offset.saturating_add(at))),
         (None, AnyCapabilityId::Conventional(_)) => registers::CAPABILITY_HEADER,
         (None, AnyCapabilityId::Extended(_)) => registers::EXTENDED_CAPABILITY_HEADER,
     }

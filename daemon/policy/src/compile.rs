@@ -1,5 +1,5 @@
 use crate::access::Access;
-use crate::plan::{Bit, CompileError, Placed, Plan, Terms};
+use crate::plan::{Bit, CompileError, Placed, Plan, Terms, Treatment};
 use crate::policy::{ReadAction, WriteAction};
 use crate::register::{Field, Kind, Shown};
 use crate::registers::AnyCapabilityId;
@@ -42,8 +42,7 @@ impl Plan {
         let mut dword = Dword::NOTHING;
         for (n, bit) in (0_u32..).zip(bits) {
             let mask = 1_u32.wrapping_shl(n);
-            let treatment = self.treatment_of(bit);
-            place_bit(&mut dword, mask, bit.field, treatment.read, treatment.write);
+            place_bit(&mut dword, mask, bit.field, self.treatment_of(bit));
         }
         dword.reset = self.initial_at(offset);
         dword.shadow = dword.reset;
@@ -63,7 +62,6 @@ impl Plan {
             }
         }
         let Some(register) = placed.register else { return };
-        dword.known |= register.width.mask() << shift;
         for field in register.fields {
             let Kind::Guarded { shown, .. } = field.kind else { continue };
             let mask = (field.mask & register.width.mask()) << shift;
@@ -99,7 +97,8 @@ impl Plan {
 }
 
 /// Sets the masks of one bit.
-fn place_bit(dword: &mut Dword, mask: u32, field: Option<&Field>, read: ReadAction, write: WriteAction) {
+fn place_bit(dword: &mut Dword, mask: u32, field: Option<&Field>, treatment: &Treatment) {
+    let Treatment { read, write, undo, .. } = *treatment;
     let kind = field.map_or(Kind::ReadWrite, |field| field.kind);
     let starts_something = match kind {
         Kind::Command => true,
@@ -112,6 +111,8 @@ fn place_bit(dword: &mut Dword, mask: u32, field: Option<&Field>, read: ReadActi
     if starts_something || kind == Kind::WriteOneToClear {
         dword.ones |= mask;
         dword.clear |= mask;
+    } else if write == WriteAction::Pass && undo.unwrap_or(field.is_some()) {
+        dword.undo |= mask;
     }
     match read {
         ReadAction::Pass => dword.hardware |= mask,

@@ -82,5 +82,5 @@ pub use resource::{ParseResourceError, Resource};
 pub use snapshot::Snapshot;
 pub use unsupported::Unsupported;
 pub use view::{ConfigView, Read};
-pub use virtual_bus::{BusFull, VirtualAddress, VirtualBus};
+pub use virtual_bus::{NoPlace, VirtualAddress, VirtualBus};
 pub use write::{AccessDenied, Effect, HardwareWrite, Verdict, Write};

@@ -209,6 +209,7 @@ fn otherwise(policy: &Policy) -> Treatment {
         Some(otherwise) => Treatment {
             read: otherwise.read,
             write: otherwise.write,
+            undo: None,
             why: otherwise.why.clone(),
             origin: Some(otherwise.origin.clone()),
             hides: false,
@@ -216,6 +217,7 @@ fn otherwise(policy: &Policy) -> Treatment {
         None => Treatment {
             read: ReadAction::Pass,
             write: WriteAction::Discard,
+            undo: None,
             why: "no rule lets a guest write here".into(),
             origin: None,
             hides: false,
@@ -236,6 +238,7 @@ fn hidden_capabilities(policy: &Policy) -> Vec<(AnyCapabilityId, Treatment)> {
             let treatment = Treatment {
                 read: ReadAction::Emulate,
                 write: WriteAction::Discard,
+                undo: None,
                 why: visibility.why.clone(),
                 origin: Some(visibility.origin.clone()),
                 hides: true,

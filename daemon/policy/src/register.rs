@@ -164,6 +164,24 @@ impl Field {
     }
 }
 
+/// The registers of `head`, and after them as many like `each` as there is room for, of which `each` is the first.
+#[expect(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "only run by the compiler, which stops")]
+pub(crate) const fn followed_by<const ALL: usize>(head: &[Register], each: Register) -> [Register; ALL] {
+    let mut table = [each; ALL];
+    let mut offset = each.offset;
+    let mut i = 0;
+    while i < ALL {
+        if i < head.len() {
+            table[i] = head[i];
+        } else {
+            table[i].offset = offset;
+            offset += each.width.bytes();
+        }
+        i += 1;
+    }
+    table
+}
+
 /// Stops the compiler at a table that is not exact: registers in order, without gap or overlap, up to `length` bytes;
 /// every bit of each in exactly one field; constants inside their mask.
 #[expect(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "only run by the compiler, which stops")]

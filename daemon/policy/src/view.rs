@@ -63,8 +63,8 @@ pub(crate) struct Dword {
     pub(crate) deny_change: u32,
     /// A write is refused.
     pub(crate) deny_any: u32,
-    /// In a register of the tables, of which is known what writing it back does.
-    pub(crate) known: u32,
+    /// Of `pass`: written as at the claim before the next guest.
+    pub(crate) undo: u32,
     /// Not missed by a guest when discarded.
     pub(crate) quiet: u32,
     /// What the guest last read from the device.
@@ -89,7 +89,7 @@ impl Dword {
         deny_ones: 0,
         deny_change: 0,
         deny_any: 0,
-        known: 0,
+        undo: 0,
         quiet: 0,
         seen: 0,
         registers: [0; 4],
@@ -110,14 +110,18 @@ impl Dword {
 
     /// What it takes to undo the writes that passed to the registers of this dword, which had the value `claimed`.
     fn undoing(&self, offset: u16, claimed: u32) -> impl Iterator<Item = HardwareWrite> {
-        let Self { hardware, pass, clear, ones, command, known, registers, .. } = *self;
+        let Self { hardware, clear, command, undo, registers, .. } = *self;
         let mut lanes = registers;
+        // Bytes that belong to no register are written one by one.
+        for (owner, lane) in lanes.iter_mut().zip([0b0001, 0b0010, 0b0100, 0b1000]).filter(|(owner, _)| **owner == 0) {
+            *owner = lane;
+        }
         lanes.sort_unstable();
         let owners = lanes.into_iter().zip([0].into_iter().chain(lanes)).filter(|(owner, before)| owner != before);
         owners.filter_map(move |(owner, _)| {
             let access = Access::of_lanes(offset, owner);
             let of_register = |bits: u32| bits >> access.shift() & access.width().mask();
-            let mask = of_register(pass & !ones & known);
+            let mask = of_register(undo);
             // Where the device answers for a command, as for the F of VPD, a 0 may be a command as well.
             let is_left = mask == 0 || of_register(command & hardware) != 0 || access == Access::COMMAND;
             let (value, clear) = (of_register(claimed) & mask, of_register(clear) & !mask);
@@ -293,9 +297,10 @@ impl ConfigView {
         }
     }
 
-    /// What it takes to undo a guest's writes that passed: the tables' registers as they were at the claim. Not the command
-    /// register, which is the host's to set, nor what would start something, as a register may that only a rule names;
-    /// status that was cleared stays cleared.
+    /// What it takes to undo a guest's writes that passed: the registers that the tables or a rule name, as they were at the
+    /// claim. Not the command register, which is the host's to set, nor what would start something, as the tables know or
+    /// [`Rule::undo`](crate::policy::Rule::undo) says; status that was cleared stays cleared. What passes only because nothing
+    /// is said against it stays too: nobody knows what writing it does.
     pub fn undoing<'a>(&'a self, claimed: &'a Snapshot) -> impl Iterator<Item = HardwareWrite> + 'a {
         let offsets = (0..self.size.bytes()).step_by(4);
         offsets.zip(&self.dwords).flat_map(|(offset, dword)| dword.undoing(offset, claimed.dword(offset)))

@@ -45,14 +45,35 @@ impl fmt::Display for VirtualAddress {
     }
 }
 
-/// No slot is free on a guest's virtual bus.
+/// Why a device has no place on a guest's virtual bus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "no room for {device} on the guest's virtual PCI bus: all 32 slots are taken; take a device from the guest first"
-)]
-pub struct BusFull {
-    /// The device that did not fit.
-    pub device: Sbdf,
+pub enum NoPlace {
+    /// No slot is free.
+    #[error(
+        "no room for {device} on the guest's virtual PCI bus: all 32 slots are taken; take a device from the guest first"
+    )]
+    BusFull {
+        /// The device that did not fit.
+        device: Sbdf,
+    },
+    /// There is no such slot.
+    #[error("a virtual PCI bus has no slot {slot:#04x}; write 0 to 0x1f")]
+    NoSlot {
+        /// What was asked for.
+        slot: u8,
+    },
+    /// The slot that was asked for has another device.
+    #[error(
+        "{device} cannot have slot {slot:#04x} of the guest's virtual PCI bus, where {other} is; ask for another slot, or for none"
+    )]
+    SlotTaken {
+        /// The device.
+        device: Sbdf,
+        /// What was asked for.
+        slot: u8,
+        /// Who is there.
+        other: Sbdf,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -68,8 +89,7 @@ impl Entry {
     }
 
     fn same_physical_slot(&self, other: &Self) -> bool {
-        let slot = |entry: &Self| (entry.device.segment(), entry.device.bus(), entry.device.device());
-        slot(self) == slot(other)
+        self.device.is_in_slot_of(other.device)
     }
 }
 
@@ -90,19 +110,44 @@ impl VirtualBus {
     /// Gives `device` a place, or tells the one it already has.
     ///
     /// # Errors
-    /// [`BusFull`] if the device needs a slot of its own and none is free.
-    pub fn insert(&mut self, device: Sbdf, is_virtual_function: bool) -> Result<VirtualAddress, BusFull> {
+    /// [`NoPlace::BusFull`] if the device needs a slot of its own and none is free.
+    pub fn insert(&mut self, device: Sbdf, is_virtual_function: bool) -> Result<VirtualAddress, NoPlace> {
+        self.insert_at(device, is_virtual_function, None)
+    }
+
+    /// As [`VirtualBus::insert`], in this slot if one is given. A device that has a place keeps it.
+    ///
+    /// # Errors
+    /// Also a slot that is not there, or whose devices are not functions of the same physical slot.
+    pub fn insert_at(
+        &mut self,
+        device: Sbdf,
+        is_virtual_function: bool,
+        wanted: Option<u8>,
+    ) -> Result<VirtualAddress, NoPlace> {
         if let Some(address) = self.address_of(device) {
             return Ok(address);
         }
         let entry = Entry { device, is_virtual_function };
-        let may_join = |slot: &Vec<Entry>| {
-            slot.first().is_some_and(|first| first.same_physical_slot(&entry) && !first.stands_alone())
+        let may_join =
+            |first: &Entry| first.same_physical_slot(&entry) && !first.stands_alone() && !entry.stands_alone();
+        let chosen = match wanted {
+            Some(slot) => {
+                let entries = self.slots.get(usize::from(slot)).ok_or(NoPlace::NoSlot { slot })?;
+                // By hand, a virtual function 0 may have neighbours: whoever asks for that knows how they are found.
+                let other = entries.first().filter(|first| !first.same_physical_slot(&entry));
+                if let Some(Entry { device: other, .. }) = other.copied() {
+                    return Err(NoPlace::SlotTaken { device, slot, other });
+                }
+                Some(usize::from(slot))
+            }
+            None => {
+                let joined = self.slots.iter().position(|slot| slot.first().is_some_and(may_join));
+                joined.or_else(|| self.slots.iter().position(Vec::is_empty))
+            }
         };
-        let joined = if entry.stands_alone() { None } else { self.slots.iter().position(may_join) };
-        let chosen = joined.or_else(|| self.slots.iter().position(Vec::is_empty));
-        chosen.and_then(|slot| self.slots.get_mut(slot)).ok_or(BusFull { device })?.push(entry);
-        self.address_of(device).ok_or(BusFull { device })
+        chosen.and_then(|slot| self.slots.get_mut(slot)).ok_or(NoPlace::BusFull { device })?.push(entry);
+        self.address_of(device).ok_or(NoPlace::BusFull { device })
     }
 
     /// Takes `device` away; tells where it was. Its slot is free when no other function is left there.
@@ -210,9 +255,25 @@ mod tests {
         }
 
         let refused = device("20:00.0");
-        assert_eq!(bus.insert(refused, false), Err(BusFull { device: refused }));
+        assert_eq!(bus.insert(refused, false), Err(NoPlace::BusFull { device: refused }));
         assert_eq!(bus.insert(device("1f:00.7"), false).unwrap().to_string(), "0000:00:1f.7");
         assert_eq!(bus.iter().count(), 33);
+    }
+
+    #[test]
+    fn a_device_gets_the_slot_that_is_asked_for_unless_another_device_is_there() {
+        let mut bus = VirtualBus::new();
+        let (first, other) = (device("03:00.0"), device("04:00.0"));
+
+        assert_eq!(bus.insert_at(first, false, Some(5)).unwrap().to_string(), "0000:00:05.0");
+        assert_eq!(
+            bus.insert_at(other, false, Some(5)),
+            Err(NoPlace::SlotTaken { device: other, slot: 5, other: first })
+        );
+        assert_eq!(bus.insert_at(other, false, Some(32)), Err(NoPlace::NoSlot { slot: 32 }));
+        assert_eq!(bus.insert_at(device("03:00.1"), false, Some(5)).unwrap().to_string(), "0000:00:05.1");
+        assert_eq!(bus.insert_at(device("03:00.2"), false, None).unwrap().slot(), 5);
+        assert_eq!(bus.insert(other, false).unwrap().slot(), 0);
     }
 
     #[test]

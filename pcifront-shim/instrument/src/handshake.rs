@@ -12,7 +12,7 @@
 //!   4 Connected
 //!        ·  requests  ·
 //!   5 Closing                           5 Closing: the page is not used any more
-//!   6 Closed                            6 Closed
+//!   6 Closed                            6 Closed, or 3 Initialised: ready for the next one
 //!   removes the three keys
 //!   1 Initialising                      3 Initialised, if it can
 //! ```
@@ -143,7 +143,8 @@ impl Handshake {
         let is_closing = |state| matches!(state, XenbusState::Unknown | XenbusState::Closing | XenbusState::Closed);
         self.wait("5 (Closing)", waiting, is_closing).await?;
         self.switch(XenbusState::Closed).await?;
-        let is_closed = |state| matches!(state, XenbusState::Unknown | XenbusState::Closed);
+        // xenpcid is ready for the next frontend as soon as this one is closed.
+        let is_closed = |state| matches!(state, XenbusState::Unknown | XenbusState::Closed | XenbusState::Initialised);
         self.wait("6 (Closed)", waiting, is_closed).await?;
         Ok(())
     }

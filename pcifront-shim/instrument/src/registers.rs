@@ -66,7 +66,8 @@ impl Layout {
     fn place(&mut self, config: &[u8], found: &Capability, limit: u16) {
         let name = capability_name(found);
         let byte = |at| config.get(usize::from(found.offset.saturating_add(at))).copied().unwrap_or(0);
-        let known = kind(found).map_or(&[][..], |kind| kind.layout(byte));
+        let vendor = config.first_chunk().copied().map_or(0, u16::from_le_bytes);
+        let known = kind(found).map_or(&[][..], |kind| kind.layout(vendor, byte));
         for register in known.iter().filter(|register| found.offset.saturating_add(register.offset) < limit) {
             let header = format!("{name}.header");
             let is_header = register.offset == 0 && !register.name.contains('.');

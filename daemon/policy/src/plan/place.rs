@@ -78,7 +78,7 @@ impl Plan {
                 Kind::Guarded { shown, why } => {
                     let (read, write) = natural(shown);
                     self.set_initial(offset, mask, self.natural_value(shown, offset, snapshot));
-                    self.treatment(Treatment { read, write, why: why.into(), origin: None, hides: false })
+                    self.treatment(Treatment { read, write, undo: None, why: why.into(), origin: None, hides: false })
                 }
                 _ => OTHERWISE,
             };

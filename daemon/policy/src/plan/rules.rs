@@ -18,13 +18,13 @@ impl Plan {
         // Bits that a rule of this layer has spoken of: treatments from here on are the layer's.
         let first_of_layer = self.treatments.len();
         for rule in layer.rules.iter().filter(|rule| rule.when.matches(device)) {
-            let Rule { read, write, ref why, ref origin, .. } = *rule;
+            let Rule { read, write, undo, ref why, ref origin, .. } = *rule;
             let places = self.places(&rule.place);
             if places.is_empty() {
                 continue;
             }
-            let treatment = Treatment { read, write, why: why.clone(), origin: Some(origin.clone()), hides: false };
-            let treatment = self.treatment(treatment);
+            let (undo, why, origin) = (Some(undo), why.clone(), Some(origin.clone()));
+            let treatment = self.treatment(Treatment { read, write, undo, why, origin, hides: false });
             for offset in places {
                 self.apply_rule(rule, treatment, first_of_layer, offset, snapshot)?;
             }

@@ -69,6 +69,8 @@ pub struct Treatment {
     pub read: ReadAction,
     /// Writes.
     pub write: WriteAction,
+    /// Whether what passed is undone before the next guest has the device; `None`: where the tables have the register.
+    pub undo: Option<bool>,
     /// Why.
     pub why: Arc<str>,
     /// The rule; `None` for guarded bits that no rule names, and where no policy says anything.

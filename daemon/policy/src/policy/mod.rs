@@ -72,6 +72,9 @@ pub struct Rule {
     /// With [`ReadAction::Emulate`]: what the bits read at first, in the register's position. `None`: what the registers'
     /// tables say of guarded bits; for others the device's value at the time of the claim.
     pub reset_value: Option<u32>,
+    /// With [`WriteAction::Pass`]: whether the bits are written as they were at the claim before the next guest has the
+    /// device. Not where that would do something: status that a 1 clears, a register behind an index.
+    pub undo: bool,
     /// On which devices.
     pub when: DeviceMatch,
     /// Why it is so, for whoever reads `xenpci explain`.

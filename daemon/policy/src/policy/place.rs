@@ -77,8 +77,8 @@ impl Place {
         match registers::named(name).next() {
             Some((capability, register)) => Ok(Self::Named { name: register.name, capability, width: register.width }),
             None => {
-                let in_layouts = registers::CAPABILITIES.iter().flat_map(|kind| kind.layouts.iter().copied().flatten());
-                let names = registers::HEADER.iter().chain(in_layouts).map(|register| register.name);
+                let in_capabilities = registers::CAPABILITIES.iter().flat_map(registers::CapabilityKind::registers);
+                let names = registers::HEADER.iter().chain(in_capabilities).map(|register| register.name);
                 Err(PlaceError::UnknownRegister { name: name.to_owned(), nearest: nearest(name, names) })
             }
         }
@@ -124,7 +124,7 @@ impl Place {
         }
     }
 
-    /// The registers of the tables that lie under it in some layout, with the distance of their start from its own.
+    /// The registers of the tables that lie under it in some layout that any device may have, with the distance of their start from its own.
     pub(crate) fn registers(&self) -> Vec<(i32, &'static Register)> {
         match *self {
             Self::Named { name, .. } => registers::named(name).map(|(_, register)| (0, register)).collect(),

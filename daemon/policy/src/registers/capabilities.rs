@@ -1,11 +1,16 @@
 use super::header::CHAIN as CHAIN_WHY;
 use crate::access::Width;
-use crate::register::{ALL, Field, Register, Shown, check};
+use crate::register::{ALL, Field, Register, Shown, check, followed_by};
 
 const RESET: &str = "a reset takes the device's addresses and interrupts from it while its guest has them: the daemon \
                      does it, and puts them back";
 const POWER: &str = "a device in D3 does not answer for memory that its guest has mapped, and comes back without its \
                      BARs: the guest sees the state it asked for, the hardware stays in D0";
+const WINDOW: &str = "it is a window into the BARs, and what it is aimed at can be the MSI-X table, which the hypervisor \
+                      keeps from the guest";
+const INDEX: &str = "it reaches registers by their number, past what says which of them a guest has";
+const ALLOCATION: &str = "addresses stay where the host put them, as those of BARs do: the hypervisor's permissions and \
+                          other devices stand on them";
 /// Function Level Reset Capability, of af.cap and of pcie.devcap.
 const AF_RESET: Shown = Shown::FunctionReset { distance: 1, capable: 0x02 };
 const EXPRESS_RESET: Shown = Shown::FunctionReset { distance: 4, capable: 0x1000_0000 };
@@ -88,6 +93,57 @@ pub const ADVANCED_FEATURES: &[Register] = &[
 /// Vendor-specific: what is known is its length.
 pub const VENDOR_SPECIFIC: &[Register] =
     &[CHAIN, Register::new("vendor.length", 2, Width::Byte, READ_ONLY, "PCI 6.8.4 / appendix H")];
+
+/// The vendor-specific capability by which a virtio device reaches its own BARs (`VIRTIO_PCI_CAP_PCI_CFG`): 20 bytes.
+pub const VIRTIO_WINDOW: &[Register] = &[
+    CHAIN,
+    Register::new("vendor.length", 2, Width::Byte, READ_ONLY, "PCI 6.8.4 / appendix H"),
+    Register::new("vendor.virtio_type", 3, Width::Byte, READ_ONLY, "virtio 4.1.4"),
+    window("vendor.virtio_bar", 4, Width::Byte),
+    Register::new("vendor.virtio_id", 5, Width::Byte, READ_ONLY, "virtio 4.1.4"),
+    Register::new("vendor.virtio_padding", 6, Width::Word, READ_ONLY, "virtio 4.1.4"),
+    window("vendor.virtio_offset", 8, Width::Dword),
+    window("vendor.virtio_length", 12, Width::Dword),
+    window("vendor.virtio_data", 16, Width::Dword),
+];
+
+const fn window(name: &'static str, offset: u16, width: Width) -> Register {
+    const FIELDS: &[Field] = &[Field::guarded(ALL, "", Shown::Hardware, WINDOW)];
+    Register::new(name, offset, width, FIELDS, "virtio 4.1.4.9")
+}
+
+/// SATA Data/Index Configuration, whose pair of registers is in a BAR: 8 bytes.
+pub const SATA: &[Register] = SATA_PAIR.split_at(3).0;
+
+/// SATA Data/Index Configuration, followed by its pair of registers: 16 bytes.
+pub const SATA_PAIR: &[Register] = &[
+    CHAIN,
+    Register::new("sata.cr0", 2, Width::Word, READ_ONLY, "AHCI 2.4"),
+    Register::new("sata.cr1", 4, Width::Dword, READ_ONLY, "AHCI 2.4"),
+    indexed("sata.index", 8),
+    indexed("sata.data", 12),
+];
+
+const fn indexed(name: &'static str, offset: u16) -> Register {
+    const FIELDS: &[Field] = &[Field::guarded(ALL, "", Shown::Hardware, INDEX)];
+    Register::new(name, offset, Width::Dword, FIELDS, "AHCI 2.4")
+}
+
+/// Enhanced Allocation, with as many dwords of entries as a capability has room for: 192 bytes.
+pub const ENHANCED_ALLOCATION: &[Register] = &followed_by::<50>(
+    &[
+        CHAIN,
+        Register::new("ea.entry_count", 2, Width::Byte, READ_ONLY, "PCIe 7.8.5.1"),
+        Register::new("ea.reserved_3", 3, Width::Byte, READ_ONLY, "PCIe 7.8.5.1"),
+    ],
+    Register::new(
+        "ea.entries",
+        4,
+        Width::Dword,
+        &[Field::guarded(ALL, "", Shown::Hardware, ALLOCATION)],
+        "PCIe 7.8.5.3",
+    ),
+);
 
 /// PCI Express, as far as every version has it: 20 bytes.
 pub const EXPRESS: &[Register] = EXPRESS_2.split_at(8).0;
@@ -192,6 +248,10 @@ const _: () = {
     check(VITAL_PRODUCT_DATA, 8);
     check(ADVANCED_FEATURES, 6);
     check(VENDOR_SPECIFIC, 3);
+    check(VIRTIO_WINDOW, 20);
+    check(SATA, 8);
+    check(SATA_PAIR, 16);
+    check(ENHANCED_ALLOCATION, 192);
     check(EXPRESS, 20);
     check(EXPRESS_2, 60);
 };

@@ -1,11 +1,16 @@
 use super::header::CHAIN as CHAIN_WHY;
 use crate::access::Width;
-use crate::register::{ALL, Field, Register, Shown, check};
+use crate::register::{ALL, Field, Register, Shown, check, followed_by};
 
 const VIRTUAL_FUNCTIONS: &str = "virtual functions are the host's to make: each is a device with a requester ID of \
                                  its own, that nobody has claimed";
 const TRANSLATIONS: &str = "a device with translations of its own reaches memory without the IOMMU's check";
 const RESIZE: &str = "a BAR that grows takes addresses that other devices have";
+const PAGE_SIZE: &str = "how large the BARs of virtual functions are, and what they begin at, is the host's like the \
+                         virtual functions";
+const GROUPS: &str = "which devices receive copies of a write, and of which, is the host's address map";
+const COHERENCE: &str = "a device that takes part in the coherence of memory, or offers memory of its own, is in the \
+                         host's address map and reaches memory without the IOMMU's check";
 const PORTS: &str = "what a port lets through is the host's isolation of devices";
 
 const READ_ONLY: &[Field] = &[Field::read_only(ALL, "")];
@@ -116,7 +121,13 @@ pub const VIRTUALIZATION: &[Register] = &[
     read_only("sriov.reserved_18", 24, Width::Word, "SR-IOV 3.3"),
     read_only("sriov.vf_device_id", 26, Width::Word, "SR-IOV 3.3.11"),
     read_only("sriov.supported_page_sizes", 28, Width::Dword, "SR-IOV 3.3.12"),
-    read_write("sriov.system_page_size", 32, Width::Dword, "SR-IOV 3.3.13"),
+    Register::new(
+        "sriov.system_page_size",
+        32,
+        Width::Dword,
+        &[Field::guarded(ALL, "", Shown::Hardware, PAGE_SIZE)],
+        "SR-IOV 3.3.13",
+    ),
     vf_bar("sriov.bar0", 36),
     vf_bar("sriov.bar1", 40),
     vf_bar("sriov.bar2", 44),
@@ -130,6 +141,39 @@ const fn vf_bar(name: &'static str, offset: u16) -> Register {
     const FIELDS: &[Field] = &[Field::guarded(ALL, "", Shown::Hardware, VIRTUAL_FUNCTIONS)];
     Register::new(name, offset, Width::Dword, FIELDS, "SR-IOV 3.3.14")
 }
+
+/// Multicast, without the overlay BAR of ports: 40 bytes.
+pub const MULTICAST: &[Register] = &[
+    CHAIN,
+    read_only("mcast.cap", 4, Width::Word, "PCIe 7.9.11.2"),
+    receiving("mcast.ctl", 6, Width::Word, "PCIe 7.9.11.3"),
+    receiving("mcast.base_address", 8, Width::Dword, "PCIe 7.9.11.4"),
+    receiving("mcast.upper_base_address", 12, Width::Dword, "PCIe 7.9.11.4"),
+    receiving("mcast.receive", 16, Width::Dword, "PCIe 7.9.11.5"),
+    receiving("mcast.upper_receive", 20, Width::Dword, "PCIe 7.9.11.5"),
+    receiving("mcast.block_all", 24, Width::Dword, "PCIe 7.9.11.6"),
+    receiving("mcast.upper_block_all", 28, Width::Dword, "PCIe 7.9.11.6"),
+    receiving("mcast.block_untranslated", 32, Width::Dword, "PCIe 7.9.11.7"),
+    receiving("mcast.upper_block_untranslated", 36, Width::Dword, "PCIe 7.9.11.7"),
+];
+
+const fn receiving(name: &'static str, offset: u16, width: Width, spec: &'static str) -> Register {
+    const FIELDS: &[Field] = &[Field::guarded(ALL, "", Shown::Hardware, GROUPS)];
+    Register::new(name, offset, width, FIELDS, spec)
+}
+
+/// Designated Vendor-Specific of the CXL Consortium, as long as a capability can be: 3840 bytes.
+pub const COMPUTE_EXPRESS_LINK: &[Register] = &followed_by::<961>(
+    &[
+        CHAIN,
+        read_only("dvsec.header1", 4, Width::Dword, "PCIe 7.9.6.2"),
+        read_only("dvsec.header2", 8, Width::Word, "PCIe 7.9.6.3"),
+        Register::new("dvsec.cxl_capability", 10, Width::Word, COHERENT, "CXL 8.1"),
+    ],
+    Register::new("dvsec.cxl_registers", 12, Width::Dword, COHERENT, "CXL 8.1"),
+);
+
+const COHERENT: &[Field] = &[Field::guarded(ALL, "", Shown::Hardware, COHERENCE)];
 
 /// Page Request Interface: 16 bytes.
 pub const PAGE_REQUEST: &[Register] = &[
@@ -222,6 +266,8 @@ const _: () = {
     check(ALTERNATIVE_ROUTING, 8);
     check(ADDRESS_TRANSLATION, 8);
     check(VIRTUALIZATION, 64);
+    check(MULTICAST, 40);
+    check(COMPUTE_EXPRESS_LINK, 3840);
     check(PAGE_REQUEST, 16);
     check(PROCESS_ADDRESS_SPACE, 8);
     check(RESIZABLE_BAR, 52);

@@ -29,17 +29,34 @@ pub struct CapabilityKind {
     pub title: &'static str,
     /// The layouts that it may have, shortest first; which one, the capability itself says.
     pub layouts: &'static [&'static [Register]],
+    /// The layouts that it has where it is of an owner who is known here. With others the same bytes are something else, so
+    /// nothing can be said of them without a device.
+    pub layouts_of_owners: &'static [&'static [Register]],
 }
 
 impl CapabilityKind {
-    /// The layout of one of that kind: which of [`CapabilityKind::layouts`] it has, and how much of it, its own bytes say,
-    /// which `byte` gives by their offset in it.
-    pub fn layout(&self, byte: impl Fn(u16) -> u8) -> &'static [Register] {
+    /// Every register that one of that kind may have; those of several layouts several times.
+    pub fn registers(&self) -> impl Iterator<Item = &'static Register> + use<> {
+        self.layouts.iter().chain(self.layouts_of_owners).copied().flatten()
+    }
+
+    const fn or_of_owner(self, layouts_of_owners: &'static [&'static [Register]]) -> Self {
+        Self { layouts_of_owners, ..self }
+    }
+
+    /// The layout of one of that kind: which of those above it has, and how much of it, say the `vendor` of the function and
+    /// the capability's own bytes, which `byte` gives by their offset in it.
+    pub fn layout(&self, vendor: u16, byte: impl Fn(u16) -> u8) -> &'static [Register] {
         /// Of Message Control (PCI 6.8.1.3), by byte.
         const MSI_64_BIT: u8 = 0x80;
         const MSI_MASKABLE: u8 = 0x01;
         /// Of PCI Express Capabilities (PCIe 7.5.3.2).
         const EXPRESS_VERSION: u8 = 0x0f;
+        /// Of a virtio device's capabilities, the one that is a window (virtio 4.1.4).
+        const VIRTIO: u16 = 0x1af4;
+        const VIRTIO_PCI_CFG: u8 = 5;
+        /// Of SATA Capability Register 1 (AHCI 2.4): where the pair of registers is; all ones: behind this one.
+        const SATA_LOCATION: u8 = 0x0f;
         match self.id {
             AnyCapabilityId::MSI => match (byte(2) & MSI_64_BIT != 0, byte(3) & MSI_MASKABLE != 0) {
                 (false, false) => MSI_32,
@@ -49,6 +66,14 @@ impl CapabilityKind {
             },
             AnyCapabilityId::Conventional(CapabilityId::EXPRESS) if byte(2) & EXPRESS_VERSION < 2 => EXPRESS,
             AnyCapabilityId::Conventional(CapabilityId::EXPRESS) => EXPRESS_2,
+            AnyCapabilityId::Conventional(CapabilityId::VENDOR_SPECIFIC)
+                if vendor == VIRTIO && byte(3) == VIRTIO_PCI_CFG =>
+            {
+                VIRTIO_WINDOW
+            }
+            AnyCapabilityId::Conventional(CapabilityId::SATA) if byte(4) & SATA_LOCATION == SATA_LOCATION => SATA_PAIR,
+            AnyCapabilityId::Conventional(CapabilityId::ENHANCED_ALLOCATION) => enhanced_allocation(byte),
+            AnyCapabilityId::Extended(ExtendedCapabilityId::DESIGNATED_VENDOR_SPECIFIC) => designated(byte),
             AnyCapabilityId::Extended(ExtendedCapabilityId::RESIZABLE_BAR | ExtendedCapabilityId::VF_RESIZABLE_BAR) => {
                 // A capability register and a control register for each BAR; how many says the first control (PCIe 7.8.6.3).
                 let bars = usize::from(byte(8) >> 5).clamp(1, 6);
@@ -59,13 +84,42 @@ impl CapabilityKind {
     }
 }
 
+/// As much as the entries need: how many there are says the header (PCIe 7.8.5.1), how many dwords follow the first of
+/// each says the entry (PCIe 7.8.5.3).
+fn enhanced_allocation(byte: impl Fn(u16) -> u8) -> &'static [Register] {
+    const ENTRIES: u8 = 0x3f;
+    const ENTRY_SIZE: u8 = 0x07;
+    /// Registers before the entries.
+    const HEAD: usize = 3;
+    let mut dwords = 0_u16;
+    for _ in 0..byte(2) & ENTRIES {
+        let following = byte(dwords.saturating_mul(4).saturating_add(4)) & ENTRY_SIZE;
+        dwords = dwords.saturating_add(u16::from(following)).saturating_add(1);
+    }
+    let length = usize::from(dwords).saturating_add(HEAD);
+    ENHANCED_ALLOCATION.get(..length).unwrap_or(ENHANCED_ALLOCATION)
+}
+
+/// What is designated by the CXL Consortium, as long as its header says (PCIe 7.9.6.2); of others only the header is known.
+fn designated(byte: impl Fn(u16) -> u8) -> &'static [Register] {
+    const CXL: [u8; 2] = 0x1e98_u16.to_le_bytes();
+    /// Bytes and registers before those that are repeated.
+    const HEAD: (u16, usize) = (12, 4);
+    if [byte(4), byte(5)] != CXL {
+        return EXTENDED_CAPABILITY_HEADER;
+    }
+    let length = u16::from_le_bytes([byte(6), byte(7)]) >> 4;
+    let length = usize::from(length.saturating_sub(HEAD.0).div_ceil(4)).saturating_add(HEAD.1);
+    COMPUTE_EXPRESS_LINK.get(..length).unwrap_or(COMPUTE_EXPRESS_LINK)
+}
+
 const fn conventional(
     name: &'static str,
     id: u8,
     title: &'static str,
     layouts: &'static [&'static [Register]],
 ) -> CapabilityKind {
-    CapabilityKind { name, id: AnyCapabilityId::Conventional(CapabilityId(id)), title, layouts }
+    CapabilityKind { name, id: AnyCapabilityId::Conventional(CapabilityId(id)), title, layouts, layouts_of_owners: &[] }
 }
 
 const fn extended(
@@ -74,7 +128,8 @@ const fn extended(
     title: &'static str,
     layouts: &'static [&'static [Register]],
 ) -> CapabilityKind {
-    CapabilityKind { name, id: AnyCapabilityId::Extended(ExtendedCapabilityId(id)), title, layouts }
+    let id = AnyCapabilityId::Extended(ExtendedCapabilityId(id));
+    CapabilityKind { name, id, title, layouts, layouts_of_owners: &[] }
 }
 
 const ONLY_HEADER: &[&[Register]] = &[CAPABILITY_HEADER];
@@ -90,15 +145,15 @@ pub const CAPABILITIES: &[CapabilityKind] = &[
     conventional("hot-swap", 0x06, "CompactPCI Hot Swap", ONLY_HEADER),
     conventional("pcix", 0x07, "PCI-X", ONLY_HEADER),
     conventional("ht", 0x08, "HyperTransport", ONLY_HEADER),
-    conventional("vendor", 0x09, "Vendor Specific", &[VENDOR_SPECIFIC]),
+    conventional("vendor", 0x09, "Vendor Specific", &[VENDOR_SPECIFIC]).or_of_owner(&[VIRTIO_WINDOW]),
     conventional("debug", 0x0a, "Debug Port", ONLY_HEADER),
     conventional("subsystem", 0x0d, "Bridge Subsystem Vendor ID", ONLY_HEADER),
     conventional("agp8x", 0x0e, "AGP 8x", ONLY_HEADER),
     conventional("pcie", 0x10, "PCI Express", &[EXPRESS, EXPRESS_2]),
     conventional("msix", 0x11, "MSI-X", &[MSIX]),
-    conventional("sata", 0x12, "SATA Data/Index Configuration", ONLY_HEADER),
+    conventional("sata", 0x12, "SATA Data/Index Configuration", &[SATA, SATA_PAIR]),
     conventional("af", 0x13, "Advanced Features", &[ADVANCED_FEATURES]),
-    conventional("ea", 0x14, "Enhanced Allocation", ONLY_HEADER),
+    conventional("ea", 0x14, "Enhanced Allocation", &[ENHANCED_ALLOCATION]),
     extended("aer", 0x0001, "Advanced Error Reporting", &[ADVANCED_ERROR_REPORTING]),
     extended("vc", 0x0002, "Virtual Channel", ONLY_EXTENDED_HEADER),
     extended("dsn", 0x0003, "Device Serial Number", &[SERIAL_NUMBER]),
@@ -111,7 +166,7 @@ pub const CAPABILITIES: &[CapabilityKind] = &[
     extended("ats", 0x000f, "Address Translation Services", &[ADDRESS_TRANSLATION]),
     extended("sriov", 0x0010, "Single Root I/O Virtualization", &[VIRTUALIZATION]),
     extended("mriov", 0x0011, "Multi-Root I/O Virtualization", ONLY_EXTENDED_HEADER),
-    extended("mcast", 0x0012, "Multicast", ONLY_EXTENDED_HEADER),
+    extended("mcast", 0x0012, "Multicast", &[MULTICAST]),
     extended("pri", 0x0013, "Page Request Interface", &[PAGE_REQUEST]),
     extended("rebar", 0x0015, "Resizable BAR", &[RESIZABLE_BAR]),
     extended("dpa", 0x0016, "Dynamic Power Allocation", ONLY_EXTENDED_HEADER),
@@ -125,7 +180,8 @@ pub const CAPABILITIES: &[CapabilityKind] = &[
     extended("ptm", 0x001f, "Precision Time Measurement", &[PRECISION_TIME]),
     extended("frs", 0x0021, "FRS Queueing", ONLY_EXTENDED_HEADER),
     extended("rtr", 0x0022, "Readiness Time Reporting", ONLY_EXTENDED_HEADER),
-    extended("dvsec", 0x0023, "Designated Vendor-Specific Extended Capability", ONLY_EXTENDED_HEADER),
+    extended("dvsec", 0x0023, "Designated Vendor-Specific Extended Capability", ONLY_EXTENDED_HEADER)
+        .or_of_owner(&[COMPUTE_EXPRESS_LINK]),
     extended("vf-rebar", 0x0024, "VF Resizable BAR", &[RESIZABLE_BAR]),
     extended("dlf", 0x0025, "Data Link Feature", ONLY_EXTENDED_HEADER),
     extended("pl16", 0x0026, "Physical Layer 16.0 GT/s", ONLY_EXTENDED_HEADER),
@@ -150,9 +206,8 @@ pub fn capability_named(name: &str) -> Option<&'static CapabilityKind> {
 
 /// Every register that goes by this name: of the header, or of a capability in each of its layouts.
 pub fn named(name: &str) -> impl Iterator<Item = (Option<AnyCapabilityId>, &'static Register)> {
-    let in_capabilities = CAPABILITIES.iter().flat_map(|kind| {
-        kind.layouts.iter().flat_map(|layout| layout.iter().map(|register| (Some(kind.id), register)))
-    });
+    let in_capabilities =
+        CAPABILITIES.iter().flat_map(|kind| kind.registers().map(|register| (Some(kind.id), register)));
     let all = HEADER.iter().map(|register| (None, register)).chain(in_capabilities);
     all.filter(move |(_, register)| register.name == name)
 }

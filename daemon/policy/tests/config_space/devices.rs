@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use xenpcid_policy::{Recording, Snapshot};
 
-use crate::made_up::made_up;
+use crate::made_up::{made_up, reaching};
 use crate::recorded::e1000e;
 
 /// A device and what it is called.
@@ -28,6 +28,7 @@ pub static ALL: LazyLock<Vec<Device>> = LazyLock::new(|| {
         })
         .collect();
     devices.push(Device { name: "made-up".to_owned(), snapshot: made_up() });
+    devices.push(Device { name: "reaching".to_owned(), snapshot: reaching() });
     devices.push(Device { name: "e1000e-traced".to_owned(), snapshot: e1000e() });
     devices.sort_by(|a, b| a.name.cmp(&b.name));
     devices

@@ -6,6 +6,7 @@ mod devices;
 mod exhaustive;
 mod explained;
 mod fuzzed;
+mod guarded;
 mod hostile;
 mod machine;
 mod made_up;

@@ -1,9 +1,11 @@
 //! The filter and the reference model side by side: whatever is done to both, they have to agree.
 
-use xenpcid_policy::{Access, CompileError, InterruptMode, Policy, Snapshot, Width};
+use xenpcid_policy::policy::{ReadAction, WriteAction};
+use xenpcid_policy::{Access, CompileError, HardwareWrite, InterruptMode, Policy, Snapshot, Width};
 
 use crate::machine::{Machine, accesses};
 use crate::reference::Model;
+use crate::reference::description::Description;
 
 pub struct Pair {
     pub machine: Machine,
@@ -75,4 +77,42 @@ impl Pair {
             self.machine.hardware.iter().zip(&self.model.hardware).position(|(machine, model)| machine != model);
         assert_eq!(hardware, None, "the hardware differs at this offset");
     }
+
+    /// Undoes what the guest wrote to the device, which was `claimed`, and looks at the hardware.
+    pub fn undo(&mut self, claimed: &Snapshot) {
+        let before = self.machine.hardware.clone();
+        let writes: Vec<HardwareWrite> = self.machine.view.undoing(claimed).collect();
+        for write in &writes {
+            let value = write.merge(self.machine.hardware(write.access));
+            let at = usize::from(write.access.offset());
+            let bytes = usize::from(write.access.width().bytes());
+            self.machine.hardware[at..at + bytes].copy_from_slice(&value.to_le_bytes()[..bytes]);
+        }
+        let one = |space: &[u8], at: usize| space[at / 8] >> (at % 8) & 1 != 0;
+        for (at, bit) in self.model.description.bits.iter().enumerate() {
+            let now = one(&self.machine.hardware, at);
+            let expected = if is_undone(&self.model.description, at) {
+                one(&claimed.config, at)
+            } else if bit.acts_on_one {
+                // In a register that is written, it is written 0.
+                assert!(!now || one(&before, at), "bit {} of {:#x} was set", at % 8, at / 8);
+                continue;
+            } else {
+                one(&before, at)
+            };
+            assert_eq!(now, expected, "bit {} of {:#x}", at % 8, at / 8);
+        }
+    }
+}
+
+/// Whether bit `at` of the space is as it was at the claim for the next guest: what passed, unless the host sets it itself (the
+/// command register), or a write of the old value would do something (status, and all of a register whose command the guest
+/// can give: a 0 is one as well).
+fn is_undone(description: &Description, at: usize) -> bool {
+    let bit = &description.bits[at];
+    let byte = u16::try_from(at / 8).unwrap();
+    let (start, bytes) = description.owners[at / 8].unwrap_or((byte, 1));
+    let of_register = &description.bits[usize::from(start) * 8..usize::from(start + bytes) * 8];
+    let has_command = of_register.iter().any(|bit| bit.is_command && bit.read == ReadAction::Pass);
+    bit.write == WriteAction::Pass && bit.is_undone && !bit.acts_on_one && !has_command && !(4..6).contains(&byte)
 }

@@ -12,6 +12,7 @@ fn rule(line: usize, place: Place, mask: u32, write: WriteAction) -> Rule {
         read: ReadAction::Pass,
         write,
         reset_value: None,
+        undo: true,
         when: DeviceMatch::default(),
         why: "".into(),
         origin: origin(line),

@@ -10,6 +10,7 @@ use pcifront_shim_instrument::cli::{Arguments, Command};
 use pcifront_shim_instrument::handshake::Handshake;
 use pcifront_shim_instrument::{Error, Stop, commands};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::LocalSet;
 use xenpcid::supervisor::{Event, Supervisor};
 use xenpcid_address::{DomainId, Sbdf};
 use xenpcid_config::{Config, Policies};
@@ -86,7 +87,8 @@ pub fn under_the_daemon<T: Send + 'static>(story: impl FnOnce(&Guest) -> T + Sen
         let shutdown = async {
             let _ = stopped.await;
         };
-        let (ran, told) = tokio::join!(supervisor.run(shutdown), story);
+        let both = async { tokio::join!(supervisor.run(shutdown), story) };
+        let (ran, told) = LocalSet::new().run_until(both).await;
         ran.unwrap();
         assert_eq!(world.violations(), [""; 0]);
         told

@@ -24,6 +24,8 @@ pub struct Bit {
     pub initial: bool,
     /// Whether the policy has the device answer although the bit is guarded.
     pub is_read_through: bool,
+    /// Whether it has a name, of its register or by a rule, and no rule says that the next guest finds what was written.
+    pub is_undone: bool,
 }
 
 /// A device under a policy.
@@ -81,8 +83,8 @@ impl Description {
         let config = &snapshot.config;
         let found = walk(config).unwrap();
         let hidden = hidden_kinds(policy);
-        let listed = without(config, &found, |kind| hidden.contains(&kind));
-        let placed = place(&found, config);
+        let listed = without(snapshot, &found, |kind| hidden.contains(&kind));
+        let placed = place(&found, snapshot);
         let mut registers: Vec<Option<&(u16, Register)>> = vec![None; config.len()];
         for owner in &placed {
             (owner.0..owner.0 + owner.1.bytes).for_each(|at| registers[usize::from(at)] = Some(owner));
@@ -103,6 +105,7 @@ impl Description {
                     is_quiet: false,
                     initial: natural(at, n),
                     is_read_through: false,
+                    is_undone: owner_of(at).is_some(),
                 };
                 if let Some((start, register)) = owner_of(at) {
                     let in_register = (at - start) * 8 + n;
@@ -135,6 +138,7 @@ impl Description {
                     }
                     let bit = &mut bits[at];
                     (bit.read, bit.write) = (rule.read, rule.write);
+                    bit.is_undone = rule.undo;
                     bit.is_read_through = rule.read == ReadAction::Pass && bit.guarded.is_some();
                     bit.initial = match rule.reset_value {
                         Some(value) => value >> n & 1 != 0,
@@ -153,7 +157,7 @@ impl Description {
         }
 
         for capability in found.iter().filter(|found| hidden.contains(&found.kind)) {
-            for at in capability.at..capability.end(&found, config) {
+            for at in capability.at..capability.end(&found, snapshot) {
                 for n in 0..8 {
                     bits[usize::from(at * 8 + n)] = Bit {
                         read: ReadAction::Emulate,
@@ -164,6 +168,7 @@ impl Description {
                         is_quiet: false,
                         initial: listed[usize::from(at)] >> n & 1 != 0,
                         is_read_through: false,
+                        is_undone: false,
                     };
                 }
             }
@@ -189,15 +194,15 @@ impl Description {
 }
 
 /// Every register at its place. Where two lie over one another, the first has the bytes.
-fn place(found: &[Found], config: &[u8]) -> Vec<(u16, Register)> {
+fn place(found: &[Found], snapshot: &Snapshot) -> Vec<(u16, Register)> {
     let mut placed: Vec<(u16, Register)> = Vec::new();
     let in_capabilities = found.iter().flat_map(|found| {
         let end = if found.is_extended() { 0x1000 } else { 0x100 };
-        registers::of(found.kind, found.at, config).into_iter().map(move |register| (found.at, end, register))
+        registers::of(found.kind, found.at, snapshot).into_iter().map(move |register| (found.at, end, register))
     });
     // Where there is no extended list, its first header is there all the same, and says so.
-    let has_none = config.len() == 0x1000 && !found.iter().any(Found::is_extended);
-    let no_list = if has_none { registers::of(Kind::Extended(0), 0x100, config) } else { Vec::new() };
+    let has_none = snapshot.config.len() == 0x1000 && !found.iter().any(Found::is_extended);
+    let no_list = if has_none { registers::of(Kind::Extended(0), 0x100, snapshot) } else { Vec::new() };
     let in_header = registers::of_header().into_iter().map(|register| (0, 0x100, register));
     let no_list = no_list.into_iter().map(|register| (0x100, 0x1000, register));
     for (base, end, register) in in_header.chain(in_capabilities).chain(no_list) {

@@ -1,5 +1,7 @@
 //! The registers that policies name, by hand from the specifications: where, how wide, which bits are guarded.
 
+use xenpcid_policy::Snapshot;
+
 use super::walk::{Kind, byte, word};
 
 /// A register of the header or of a capability.
@@ -44,6 +46,14 @@ const HEADER: &str =
 const POWER_MANAGEMENT: &str = "capability_header 0 2, pm.pmc 2 2, pm.pmcsr 4 2, pm.pmcsr_bse 6 1, pm.data 7 1";
 const VITAL_PRODUCT_DATA: &str = "capability_header 0 2, vpd.address 2 2, vpd.data 4 4";
 const VENDOR: &str = "capability_header 0 2, vendor.length 2 1";
+/// A virtio device's window into its BARs: virtio 1.2, 4.1.4 and 4.1.4.9.
+const VIRTIO_WINDOW: &str = "capability_header 0 2, vendor.length 2 1, vendor.virtio_type 3 1, vendor.virtio_bar 4 1,
+    vendor.virtio_id 5 1, vendor.virtio_padding 6 2, vendor.virtio_offset 8 4, vendor.virtio_length c 4,
+    vendor.virtio_data 10 4";
+const SATA: &str = "capability_header 0 2, sata.cr0 2 2, sata.cr1 4 4";
+const SATA_PAIR: &str = "capability_header 0 2, sata.cr0 2 2, sata.cr1 4 4, sata.index 8 4, sata.data c 4";
+/// And entries.
+const ENHANCED_ALLOCATION: &str = "capability_header 0 2, ea.entry_count 2 1, ea.reserved_3 3 1";
 const MSI_32: &str = "capability_header 0 2, msi.control 2 2, msi.address 4 4, msi.data 8 2, msi.extended_data a 2";
 const MSI_64: &str = "capability_header 0 2, msi.control 2 2, msi.address 4 4, msi.upper_address 8 4, msi.data c 2,
     msi.extended_data e 2";
@@ -74,6 +84,11 @@ const SRIOV: &str = "extended_capability_header 0 4, sriov.cap 4 4, sriov.ctl 8 
     sriov.first_vf_offset 14 2, sriov.vf_stride 16 2, sriov.reserved_18 18 2, sriov.vf_device_id 1a 2,
     sriov.supported_page_sizes 1c 4, sriov.system_page_size 20 4, sriov.bar0 24 4, sriov.bar1 28 4, sriov.bar2 2c 4,
     sriov.bar3 30 4, sriov.bar4 34 4, sriov.bar5 38 4, sriov.migration_array 3c 4";
+const MULTICAST: &str = "extended_capability_header 0 4, mcast.cap 4 2, mcast.ctl 6 2, mcast.base_address 8 4,
+    mcast.upper_base_address c 4, mcast.receive 10 4, mcast.upper_receive 14 4, mcast.block_all 18 4,
+    mcast.upper_block_all 1c 4, mcast.block_untranslated 20 4, mcast.upper_block_untranslated 24 4";
+/// And what follows, to the length that the header has.
+const CXL: &str = "extended_capability_header 0 4, dvsec.header1 4 4, dvsec.header2 8 2, dvsec.cxl_capability a 2";
 const PRI: &str = "extended_capability_header 0 4, pri.ctl 4 2, pri.status 6 2, pri.capacity 8 4, pri.allocation c 4";
 const REBAR: &str = "extended_capability_header 0 4, rebar.cap0 4 4, rebar.ctl0 8 4, rebar.cap1 c 4, rebar.ctl1 10 4,
     rebar.cap2 14 4, rebar.ctl2 18 4, rebar.cap3 1c 4, rebar.ctl3 20 4, rebar.cap4 24 4, rebar.ctl4 28 4,
@@ -134,6 +149,7 @@ const GUARDED: &[(&str, u32, Shown)] = &[
     ("dpc.ctl", 0xffff, Shown::Hardware),
     // VF Enable, VF Memory Space Enable, ARI Capable Hierarchy.
     ("sriov.ctl", 1 << 0 | 1 << 3 | 1 << 4, Shown::Hardware),
+    ("sriov.system_page_size", 0xffff_ffff, Shown::Hardware),
     ("sriov.bar0", 0xffff_ffff, Shown::Hardware),
     ("sriov.bar1", 0xffff_ffff, Shown::Hardware),
     ("sriov.bar2", 0xffff_ffff, Shown::Hardware),
@@ -146,6 +162,24 @@ const GUARDED: &[(&str, u32, Shown)] = &[
     ("rebar.ctl3", 0xffff_ffff, Shown::Hardware),
     ("rebar.ctl4", 0xffff_ffff, Shown::Hardware),
     ("rebar.ctl5", 0xffff_ffff, Shown::Hardware),
+    ("vendor.virtio_bar", 0xff, Shown::Hardware),
+    ("vendor.virtio_offset", 0xffff_ffff, Shown::Hardware),
+    ("vendor.virtio_length", 0xffff_ffff, Shown::Hardware),
+    ("vendor.virtio_data", 0xffff_ffff, Shown::Hardware),
+    ("sata.index", 0xffff_ffff, Shown::Hardware),
+    ("sata.data", 0xffff_ffff, Shown::Hardware),
+    ("ea.entries", 0xffff_ffff, Shown::Hardware),
+    ("mcast.ctl", 0xffff, Shown::Hardware),
+    ("mcast.base_address", 0xffff_ffff, Shown::Hardware),
+    ("mcast.upper_base_address", 0xffff_ffff, Shown::Hardware),
+    ("mcast.receive", 0xffff_ffff, Shown::Hardware),
+    ("mcast.upper_receive", 0xffff_ffff, Shown::Hardware),
+    ("mcast.block_all", 0xffff_ffff, Shown::Hardware),
+    ("mcast.upper_block_all", 0xffff_ffff, Shown::Hardware),
+    ("mcast.block_untranslated", 0xffff_ffff, Shown::Hardware),
+    ("mcast.upper_block_untranslated", 0xffff_ffff, Shown::Hardware),
+    ("dvsec.cxl_capability", 0xffff, Shown::Hardware),
+    ("dvsec.cxl_registers", 0xffff_ffff, Shown::Hardware),
 ];
 
 /// Status bits that a 1 clears. Status registers that have nothing else are taken whole: their other bits are reserved,
@@ -164,7 +198,8 @@ const CLEARED_BY_ONE: &[(&str, u32)] = &[
 ];
 
 /// The registers of a kind of capability, for the one at `at`, by its own version and flags.
-pub fn of(kind: Kind, at: u16, config: &[u8]) -> Vec<Register> {
+pub fn of(kind: Kind, at: u16, snapshot: &Snapshot) -> Vec<Register> {
+    let config = &snapshot.config;
     let layout = match kind {
         Kind::Conventional(0x01) => POWER_MANAGEMENT,
         Kind::Conventional(0x03) => VITAL_PRODUCT_DATA,
@@ -175,11 +210,17 @@ pub fn of(kind: Kind, at: u16, config: &[u8]) -> Vec<Register> {
             (false, true) => MSI_32_MASKS,
             (true, true) => MSI_64_MASKS,
         },
+        // The type of a virtio capability is its fourth byte, and 5 is the window (virtio 1.2, 4.1.4).
+        Kind::Conventional(0x09) if snapshot.vendor == 0x1af4 && byte(config, at + 3) == 5 => VIRTIO_WINDOW,
         Kind::Conventional(0x09) => VENDOR,
         Kind::Conventional(0x10) if word(config, at + 2) & 0xf < 2 => EXPRESS_1,
         Kind::Conventional(0x10) => EXPRESS_2,
         Kind::Conventional(0x11) => MSIX,
+        // Bits 3:0 of SATACR1 are 1111 if the pair is in configuration space (AHCI 1.3, 2.4.3).
+        Kind::Conventional(0x12) if byte(config, at + 4) & 0xf == 0xf => SATA_PAIR,
+        Kind::Conventional(0x12) => SATA,
         Kind::Conventional(0x13) => ADVANCED_FEATURES,
+        Kind::Conventional(0x14) => ENHANCED_ALLOCATION,
         Kind::Conventional(_) => "capability_header 0 2",
         Kind::Extended(0x0001) => AER,
         Kind::Extended(0x0003) => DSN,
@@ -187,6 +228,7 @@ pub fn of(kind: Kind, at: u16, config: &[u8]) -> Vec<Register> {
         Kind::Extended(0x000e) => ARI,
         Kind::Extended(0x000f) => ATS,
         Kind::Extended(0x0010) => SRIOV,
+        Kind::Extended(0x0012) => MULTICAST,
         Kind::Extended(0x0013) => PRI,
         // VF Resizable BAR has the same registers.
         Kind::Extended(0x0015 | 0x0024) => REBAR,
@@ -196,6 +238,8 @@ pub fn of(kind: Kind, at: u16, config: &[u8]) -> Vec<Register> {
         Kind::Extended(0x001d) => DPC,
         Kind::Extended(0x001e) => L1SS,
         Kind::Extended(0x001f) => PTM,
+        // The DVSEC vendor of the CXL Consortium (CXL 2.0, 8.1.1).
+        Kind::Extended(0x0023) if word(config, at + 4) == 0x1e98 => CXL,
         Kind::Extended(_) => "extended_capability_header 0 4",
     };
     let mut registers = parse(layout);
@@ -207,6 +251,23 @@ pub fn of(kind: Kind, at: u16, config: &[u8]) -> Vec<Register> {
             bars => bars,
         };
         registers.truncate(1 + 2 * usize::from(bars));
+    }
+    let mut follow = |name, end: u16| {
+        let starts = (registers.last().map_or(0, |last| last.offset + last.bytes)..end).step_by(4);
+        registers.extend(starts.map(|offset| Register { name, offset, bytes: 4 }));
+    };
+    if layout == ENHANCED_ALLOCATION {
+        // Bits 5:0 of the third byte are the number of entries; bits 2:0 of an entry are how many dwords it has beside its
+        // first (PCIe 7.8.5). No capability is longer than what is behind the header.
+        let mut end = 4_u16;
+        for _ in 0..byte(config, at + 2) & 0x3f {
+            end += 4 + 4 * u16::from(byte(config, at + end) & 7);
+        }
+        follow("ea.entries", end.min(192));
+    }
+    if layout == CXL {
+        // Bits 31:20 of the second dword are the length in bytes (PCIe 7.9.6.2).
+        follow("dvsec.cxl_registers", (word(config, at + 6) >> 4).min(3840));
     }
     registers
 }

@@ -2,7 +2,7 @@
 
 use xenpcid_policy::Snapshot;
 
-use super::walk::{Found, Kind, walk};
+use super::walk::{Found, Kind, byte, walk};
 
 /// Bits of the header that no guest's write changes in hardware: decode and Interrupt Disable, Start BIST, BARs, expansion
 /// ROM, the start of the list, the host's own number of the interrupt.
@@ -17,7 +17,8 @@ const HEADER: &[(u16, u16, u8)] = &[
 ];
 
 /// Bytes from and to, and bits of them, of capabilities: power state; all of MSI and MSI-X; Initiate FLR of both kinds;
-/// ACS, ATS Enable, VF Enable and BARs, PRI, Resizable BAR controls, PASID, DPC.
+/// ACS, ATS Enable, VF Enable, page size and BARs, PRI, Resizable BAR controls, PASID, DPC; entries of Enhanced Allocation;
+/// multicast.
 const CAPABILITIES: &[(Kind, u16, u16, u8)] = &[
     (Kind::Conventional(0x01), 0x04, 0x05, 0x03),
     (Kind::Conventional(0x05), 0x00, 0xff, 0xff),
@@ -27,13 +28,27 @@ const CAPABILITIES: &[(Kind, u16, u16, u8)] = &[
     (Kind::Extended(0x000d), 0x06, 0x08, 0xff),
     (Kind::Extended(0x000f), 0x07, 0x08, 0x80),
     (Kind::Extended(0x0010), 0x08, 0x09, 0x19),
-    (Kind::Extended(0x0010), 0x24, 0x3c, 0xff),
+    (Kind::Extended(0x0010), 0x20, 0x3c, 0xff),
     (Kind::Extended(0x0013), 0x04, 0x06, 0xff),
     (Kind::Extended(0x0015), 0x08, 0x0c, 0xff),
     (Kind::Extended(0x0024), 0x08, 0x0c, 0xff),
     (Kind::Extended(0x001b), 0x06, 0x08, 0xff),
     (Kind::Extended(0x001d), 0x06, 0x08, 0xff),
+    (Kind::Conventional(0x14), 0x04, 0xff, 0xff),
+    (Kind::Extended(0x0012), 0x06, 0x28, 0xff),
 ];
+
+/// As [`CAPABILITIES`], of the one at `at` only if it says so itself: the registers behind a SATA capability, a virtio window,
+/// what is of CXL.
+fn by_content(kind: Kind, at: u16, snapshot: &Snapshot) -> &'static [(u16, u16)] {
+    let byte = |offset| byte(&snapshot.config, at + offset);
+    match kind {
+        Kind::Conventional(0x12) if byte(4) & 0x0f == 0x0f => &[(8, 16)],
+        Kind::Conventional(0x09) if snapshot.vendor == 0x1af4 && byte(3) == 5 => &[(4, 5), (8, 20)],
+        Kind::Extended(0x0023) if (byte(4), byte(5)) == (0x98, 0x1e) => &[(10, 0xf00)],
+        _ => &[],
+    }
+}
 
 /// What no guest may do to one device, and not see of it.
 pub struct Safety {
@@ -59,7 +74,7 @@ impl Safety {
         }
         never_one[0x0f] = 0x40;
         for capability in &found {
-            let extent = capability.at..capability.end(&found, config);
+            let extent = capability.at..capability.end(&found, snapshot);
             for at in extent.clone().take(if capability.is_extended() { 4 } else { 2 }) {
                 untouchable[usize::from(at)] = 0xff;
             }
@@ -69,6 +84,11 @@ impl Safety {
                     if matches!(capability.kind, Kind::Conventional(0x10 | 0x13)) {
                         never_one[usize::from(at)] |= bits;
                     }
+                }
+            }
+            for (start, end) in by_content(capability.kind, capability.at, snapshot) {
+                for at in (capability.at + start..capability.at + end).filter(|at| extent.contains(at)) {
+                    untouchable[usize::from(at)] = 0xff;
                 }
             }
             if capability.kind == Kind::Conventional(0x05) {

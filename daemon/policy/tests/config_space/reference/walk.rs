@@ -1,5 +1,7 @@
 //! Capability lists, walked and shortened by hand.
 
+use xenpcid_policy::Snapshot;
+
 use super::registers;
 
 /// A kind of capability.
@@ -66,19 +68,17 @@ impl Found {
 
     /// The end of its bytes: what its specification says of its length, but not beyond the capability above it. One of
     /// which only the header is known goes on to there.
-    pub fn end(&self, all: &[Found], config: &[u8]) -> u16 {
+    pub fn end(&self, all: &[Found], snapshot: &Snapshot) -> u16 {
         let end_of_part = if self.is_extended() { 0x1000 } else { 0x100 };
         let above = all.iter().filter(|other| other.is_extended() == self.is_extended() && other.at > self.at);
         let next = above.map(|other| other.at).min().unwrap_or(end_of_part);
+        let layout = registers::of(self.kind, self.at, snapshot);
+        let known = layout.iter().map(|register| register.offset + register.bytes).max().unwrap();
         let length = match self.kind {
-            // Vendor-specific capabilities have their length in their third byte, at least the three that they need.
-            Kind::Conventional(0x09) => u16::from(byte(config, self.at + 2)).max(3),
-            _ => match registers::of(self.kind, self.at, config) {
-                layout if layout.len() > 1 => {
-                    layout.iter().map(|register| register.offset + register.bytes).max().unwrap()
-                }
-                _ => 0x1000,
-            },
+            // Vendor-specific capabilities have their length in their third byte, at least what is known of them.
+            Kind::Conventional(0x09) => known.max(byte(&snapshot.config, self.at + 2).into()),
+            _ if layout.len() > 1 => known,
+            _ => 0x1000,
         };
         next.min(self.at + length)
     }
@@ -86,10 +86,11 @@ impl Found {
 
 /// The space at the claim with the lists leading past the capabilities that are hidden. Their bytes are zero; at 0x100,
 /// where the extended list has to start, a capability of no kind (PCIe 7.9.28) is left if others follow.
-pub fn without(config: &[u8], all: &[Found], is_hidden: impl Fn(Kind) -> bool) -> Vec<u8> {
-    let mut shown = config.to_vec();
+pub fn without(snapshot: &Snapshot, all: &[Found], is_hidden: impl Fn(Kind) -> bool) -> Vec<u8> {
+    let config = &snapshot.config;
+    let mut shown = config.clone();
     for hidden in all.iter().filter(|found| is_hidden(found.kind)) {
-        for at in hidden.at..hidden.end(all, config) {
+        for at in hidden.at..hidden.end(all, snapshot) {
             shown[usize::from(at)] = 0;
         }
     }
