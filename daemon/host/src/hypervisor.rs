@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use xenpcid_address::{DomainId, Sbdf};
 
 use crate::HostError;
@@ -13,6 +15,29 @@ pub struct HypervisorInfo {
     pub version: (u16, u16),
     /// An IOMMU is enabled (`XEN_SYSCTL_PHYSCAP_directio`): devices can be assigned.
     pub iommu: bool,
+    /// Xen's command line.
+    pub command_line: String,
+}
+
+impl HypervisorInfo {
+    /// Pirqs that a guest can have beside those of the INTx lines: one for each MSI and MSI-X vector. It is the first number of
+    /// `extra_guest_irqs=` (docs/misc/xen-command-line of Xen), and 32 without that.
+    #[must_use]
+    pub fn extra_guest_irqs(&self) -> u32 {
+        const DEFAULT: u32 = 32;
+        let values = self.command_line.split_whitespace().filter_map(|word| word.strip_prefix("extra_guest_irqs="));
+        // Xen goes by the last one that says something about guests; the number after a comma is dom0's.
+        values.filter_map(|value| number(value.split(',').next()?)).next_back().unwrap_or(DEFAULT)
+    }
+}
+
+/// A number as Xen's command line has it: decimal, hexadecimal with 0x, octal with 0.
+fn number(text: &str) -> Option<u32> {
+    match (text.strip_prefix("0x"), text.strip_prefix('0')) {
+        (Some(digits), _) => u32::from_str_radix(digits, 16).ok(),
+        (None, Some(digits)) if !digits.is_empty() => u32::from_str_radix(digits, 8).ok(),
+        _ => text.parse().ok(),
+    }
 }
 
 /// What Xen says of a domain (`XEN_DOMCTL_getdomaininfo`).
@@ -24,10 +49,47 @@ pub struct DomainInfo {
     pub uuid: [u8; 16],
     /// Being destroyed: it will run no more, and what it held goes back.
     pub dying: bool,
-    /// Stopped by itself (power off, reboot, crash) and kept by the toolstack for now.
-    pub shutdown: bool,
+    /// Why it stopped, if it stopped by itself and is kept by the toolstack for now.
+    pub shutdown: Option<ShutdownReason>,
+    /// Somebody holds it: it runs again when everybody who paused it has unpaused it.
+    pub paused: bool,
     /// Hardware virtualised, so that it has no PV frontend for PCI.
     pub hvm: bool,
+}
+
+/// Why a domain stopped (`SHUTDOWN_*` of xen/include/public/sched.h).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShutdownReason {
+    /// It powered off.
+    PowerOff,
+    /// It wants to be started again.
+    Reboot,
+    /// It was saved.
+    Suspend,
+    /// It crashed, by itself or because Xen made it.
+    Crash,
+    /// Its watchdog was not fed.
+    Watchdog,
+    /// It wants to be started again in the same domain.
+    SoftReset,
+    /// A number that Xen gives no meaning.
+    Unknown(u8),
+}
+
+impl ShutdownReason {
+    /// The reason of that number.
+    #[must_use]
+    pub const fn from_code(code: u8) -> Self {
+        match code {
+            0 => Self::PowerOff,
+            1 => Self::Reboot,
+            2 => Self::Suspend,
+            3 => Self::Crash,
+            4 => Self::Watchdog,
+            5 => Self::SoftReset,
+            other => Self::Unknown(other),
+        }
+    }
 }
 
 /// Which interrupt of a function [`Hypervisor::map_msi`] maps.
@@ -42,6 +104,32 @@ pub enum MsiVector {
         /// Address of the BAR that holds the table, without the table's offset in it.
         table_bar: u64,
     },
+}
+
+/// A CPU of a domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vcpu {
+    /// Its number in the domain.
+    pub id: u32,
+    /// The domain uses it.
+    pub online: bool,
+    /// The CPU of the host on which it runs, or ran last.
+    pub cpu: u32,
+}
+
+/// Where Xen sends an interrupt of the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InterruptRoute {
+    /// Xen's number of it; of an INTx line its GSI.
+    pub irq: u32,
+    /// The vector with which it comes to a CPU.
+    pub vector: u8,
+    /// What it comes from, in Xen's words: `PCI-MSI`, `PCI-MSI/-X`, `IO-APIC-level`, ...
+    pub kind: String,
+    /// The host's CPUs to which it is delivered.
+    pub cpus: BTreeSet<u32>,
+    /// The domains that handle it, each with its pirq.
+    pub bound: Vec<(DomainId, Pirq)>,
 }
 
 /// What to do with a device that firmware gave a reserved memory region (RMRR, unity mapping).
@@ -67,6 +155,20 @@ pub trait Hypervisor: Send + Sync {
 
     /// All domains, in ascending order.
     fn domains(&self) -> Result<Vec<DomainInfo>, HostError>;
+
+    /// Keeps a domain from running until it is unpaused as often as it was paused. A toolstack pauses, too: a new domain is paused
+    /// once until the toolstack has made it. `EINVAL` for dom0, `EOVERFLOW` after 255 times, `ESRCH` if there is no such domain.
+    fn pause(&self, domain: DomainId) -> Result<(), HostError>;
+
+    /// Takes back one [`pause`](Self::pause). `EINVAL` if the domain is not paused, `ESRCH` if there is no such domain.
+    fn unpause(&self, domain: DomainId) -> Result<(), HostError>;
+
+    /// The CPUs of a domain, in ascending order. `ESRCH` if there is no such domain.
+    fn vcpus(&self, domain: DomainId) -> Result<Vec<Vcpu>, HostError>;
+
+    /// Where all interrupts of the host go. Takes as long as Xen needs to write a hundred lines to its console; they are in its log
+    /// afterwards, as by `xl debug-keys i`.
+    fn interrupts(&self) -> Result<Vec<InterruptRoute>, HostError>;
 
     /// Whether `function` could be assigned: `EOPNOTSUPP` if the domain has no IOMMU, `EINVAL` if the function is unknown to
     /// Xen or another guest has it.
@@ -106,4 +208,23 @@ pub trait Hypervisor: Send + Sync {
 
     /// Ends that promise. `EBUSY` while vectors are mapped.
     fn release_msix(&self, function: Sbdf) -> Result<(), HostError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info(command_line: &str) -> HypervisorInfo {
+        HypervisorInfo { version: (4, 17), iommu: true, command_line: command_line.to_owned() }
+    }
+
+    #[test]
+    fn guests_have_the_interrupts_that_the_command_line_gives_them() {
+        assert_eq!(info("placeholder dom0_mem=2G").extra_guest_irqs(), 32);
+        assert_eq!(info("extra_guest_irqs=64 iommu=on").extra_guest_irqs(), 64);
+        assert_eq!(info("extra_guest_irqs=0x80,512").extra_guest_irqs(), 128);
+        assert_eq!(info("extra_guest_irqs=,512").extra_guest_irqs(), 32);
+        assert_eq!(info("extra_guest_irqs=64 extra_guest_irqs=96").extra_guest_irqs(), 96);
+        assert_eq!(info("extra_guest_irqs=0").extra_guest_irqs(), 0);
+    }
 }

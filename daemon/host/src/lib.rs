@@ -18,10 +18,13 @@
 //!
 //! This is the only crate of the product with `unsafe` in it.
 
+mod capabilities;
 mod error;
 mod events;
 mod grants;
+mod host_use;
 mod hypervisor;
+mod interrupt_routes;
 mod pci;
 
 pub mod dom0;
@@ -29,20 +32,25 @@ mod evtchn;
 mod gntalloc;
 mod gntdev;
 mod sysfs;
+mod virtual_function;
 #[cfg(feature = "libxenctrl")]
 mod xen;
 
 use std::sync::Arc;
 
+pub use capabilities::{find_capability, find_extended_capability, serial_number};
 pub use error::HostError;
 pub use events::{EventChannels, EventPort, Wakeup};
 pub use evtchn::EventDevice;
 pub use gntalloc::{GrantAllocator, GrantedOwnPage};
 pub use gntdev::GrantDevice;
 pub use grants::{GrantedPage, Grants};
-pub use hypervisor::{DomainInfo, Hypervisor, HypervisorInfo, MsiVector, Pirq, ReservedMemory};
+pub use host_use::HostUse;
+pub use hypervisor::{
+    DomainInfo, Hypervisor, HypervisorInfo, InterruptRoute, MsiVector, Pirq, ReservedMemory, ShutdownReason, Vcpu,
+};
 pub use nix::errno::Errno;
-pub use pci::{ConfigSpace, FunctionDescription, PciHost, PowerPolicy};
+pub use pci::{ConfigSpace, FunctionDescription, PciHost, PowerPolicy, VirtualFunctions};
 pub use sysfs::Sysfs;
 #[cfg(feature = "libxenctrl")]
 pub use xen::Xen;

@@ -1,9 +1,10 @@
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use xenpcid_address::Sbdf;
 use xenpcid_policy::{Access, ConfigSize, Resource, Snapshot};
 
-use crate::HostError;
+use crate::{HostError, HostUse};
 
 /// What Linux knows of a PCI function.
 #[derive(Clone, Debug)]
@@ -27,6 +28,26 @@ pub struct FunctionDescription {
     pub power: PowerPolicy,
     /// The physical function, if this is an SR-IOV virtual function.
     pub physical_function: Option<Sbdf>,
+    /// Subsystem vendor and subsystem identifier; 0 where a function has none.
+    pub subsystem: (u16, u16),
+    /// The bridge above it; `None` on a root bus.
+    pub parent: Option<Sbdf>,
+    /// Where it is plugged in, whatever the numbers of the buses: its host bridge, then device and function of each step from
+    /// there, such as `pci0000:00/1c.0/00.0`. Empty if Linux does not show it.
+    pub path: String,
+    /// Its virtual functions, if it can have some.
+    pub virtual_functions: Option<VirtualFunctions>,
+    /// The folder of the driver that holds the function, below `/sys/bus/pci/drivers`, without links in it.
+    pub driver_path: Option<PathBuf>,
+}
+
+/// The virtual functions of a physical one (Single Root I/O Virtualization).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VirtualFunctions {
+    /// As many as there can be.
+    pub total: u16,
+    /// As many as there are now.
+    pub enabled: u16,
 }
 
 impl FunctionDescription {
@@ -94,6 +115,36 @@ pub trait PciHost: Send + Sync {
     /// [`FunctionDescription::driver`].
     fn probe(&self, function: Sbdf) -> Result<(), HostError>;
 
+    /// Has the driver of that name take the function. `ENOENT` if there is no such driver, `ENODEV` if it does not want the
+    /// function.
+    fn bind(&self, function: Sbdf, driver: &str) -> Result<(), HostError>;
+
+    /// What dom0 does with the function, or with what is behind it, now; empty if nothing that would be missed.
+    fn uses(&self, function: Sbdf) -> Result<Vec<HostUse>, HostError>;
+
+    /// What firmware calls the function's place (SMBIOS or ACPI), or else `slot` and the name of its physical slot. Looks at each
+    /// slot of the host.
+    fn port(&self, function: Sbdf) -> Result<Option<String>, HostError>;
+
+    /// Whether firmware reserves memory for the function (RMRR of Intel's DMAR table). False where the tables cannot be read: Xen
+    /// then refuses with `EPERM` when it is assigned.
+    fn reserved_memory(&self, function: Sbdf) -> Result<bool, HostError>;
+
+    /// Makes as many virtual functions of a physical one, without drivers of dom0 on them; those of before go. `EOPNOTSUPP` if
+    /// the function or its driver has none, `ERANGE` if there are not so many.
+    fn set_virtual_functions(&self, physical: Sbdf, count: u16) -> Result<(), HostError>;
+
+    /// Gives a virtual function its MAC address and its VLAN, by the physical function's driver; what is `None` stays, an address
+    /// of zeros takes it away, and VLAN 0 is none. The guest cannot change them afterwards. They outlive the guest, and any reset
+    /// of the virtual function. `EINVAL` if it is no virtual function, or the driver does not take that value; `ENODEV` if the
+    /// physical function has no network interface; `EOPNOTSUPP` if its driver does not do that.
+    fn set_virtual_function_address(
+        &self,
+        function: Sbdf,
+        mac: Option<[u8; 6]>,
+        vlan: Option<u16>,
+    ) -> Result<(), HostError>;
+
     /// Counts one more (`true`) or one less user of the function: D0, decoding on, INTx routed. `EBUSY` while a driver holds it.
     fn set_enabled(&self, function: Sbdf, enabled: bool) -> Result<(), HostError>;
 
@@ -103,8 +154,9 @@ pub trait PciHost: Send + Sync {
     /// Names of the reset methods Linux would try, in order (`flr`, `af_flr`, `pm`, `bus`, ...); empty if there is none.
     fn reset_methods(&self, function: Sbdf) -> Result<Vec<String>, HostError>;
 
-    /// Resets the function and restores the configuration space it has now. Can take a minute. `ENOTTY` without a method.
-    fn reset(&self, function: Sbdf) -> Result<(), HostError>;
+    /// Resets the function by this one of its [methods](Self::reset_methods), and restores the configuration space it has now. Can
+    /// take a minute. `ENOTTY` if there is no such method.
+    fn reset(&self, function: Sbdf, method: &str) -> Result<(), HostError>;
 
     /// Opens the configuration space.
     fn open_config(&self, function: Sbdf) -> Result<Arc<dyn ConfigSpace>, HostError>;

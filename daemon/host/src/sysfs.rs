@@ -1,5 +1,9 @@
 //! PCI functions through sysfs (Documentation/ABI/testing/sysfs-bus-pci of Linux).
 
+mod place;
+mod reserved_memory;
+mod uses;
+
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
@@ -10,21 +14,48 @@ use nix::errno::Errno;
 use xenpcid_address::Sbdf;
 use xenpcid_policy::{Access, ConfigSize, Resource, Width};
 
-use crate::{ConfigSpace, FunctionDescription, HostError, PciHost, PowerPolicy};
+use crate::{
+    ConfigSpace, FunctionDescription, HostError, HostUse, PciHost, PowerPolicy, VirtualFunctions, virtual_function,
+};
 
 const POWER_CONTROL: &str = "power/control";
 const D3COLD_ALLOWED: &str = "d3cold_allowed";
 
-/// The sysfs tree of a host.
+const PHYSICAL_FUNCTION: &str = "physfn";
+const TOTAL_VIRTUAL_FUNCTIONS: &str = "sriov_totalvfs";
+const VIRTUAL_FUNCTIONS: &str = "sriov_numvfs";
+
+/// The sysfs tree of a host, and its procfs.
 pub struct Sysfs {
+    root: PathBuf,
     bus: PathBuf,
+    processes: PathBuf,
 }
 
 impl Sysfs {
-    /// The tree mounted at `root`, normally `/sys`.
+    /// The tree mounted at `root`, normally `/sys`, with the procfs of `/proc`.
     #[must_use]
     pub fn new(root: impl AsRef<Path>) -> Self {
-        Self { bus: root.as_ref().join("bus/pci") }
+        Self::with_processes(root, "/proc")
+    }
+
+    /// The tree mounted at `root`, with the procfs mounted at `processes`.
+    #[must_use]
+    pub fn with_processes(root: impl AsRef<Path>, processes: impl AsRef<Path>) -> Self {
+        let root = root.as_ref();
+        Self { root: root.to_owned(), bus: root.join("bus/pci"), processes: processes.as_ref().to_owned() }
+    }
+
+    /// A file of the first process, whose view is dom0's; or of this one, which may have one of its own.
+    fn of_process(&self, name: &str) -> String {
+        let read = |process: &str| std::fs::read_to_string(self.processes.join(process).join(name));
+        read("1").or_else(|_| read("self")).unwrap_or_default()
+    }
+
+    /// The function's folder without links in it; `ENODEV` if the host does not have the function.
+    fn folder(&self, operation: &'static str, function: Sbdf) -> Result<PathBuf, HostError> {
+        std::fs::canonicalize(self.attribute(function, ""))
+            .map_err(|_| HostError::new(operation, function, Errno::ENODEV))
     }
 
     fn attribute(&self, function: Sbdf, name: &str) -> PathBuf {
@@ -60,8 +91,34 @@ impl Sysfs {
         number.map_err(|_| HostError::new(operation, self.attribute(function, name).display(), Errno::EINVAL))
     }
 
+    fn read_number_if_present(
+        &self,
+        operation: &'static str,
+        function: Sbdf,
+        name: &str,
+    ) -> Result<Option<u16>, HostError> {
+        let invalid = || HostError::new(operation, self.attribute(function, name).display(), Errno::EINVAL);
+        let text = self.read_if_present(operation, function, name)?;
+        text.map(|text| text.trim().parse().map_err(|_| invalid())).transpose()
+    }
+
     fn write(&self, operation: &'static str, function: Sbdf, name: &str, text: &str) -> Result<(), HostError> {
         write(operation, &self.attribute(function, name), text)
+    }
+
+    /// The physical function of a virtual one, and which of its virtual functions it is.
+    fn physical_function(&self, operation: &'static str, function: Sbdf) -> Result<Option<(Sbdf, u16)>, HostError> {
+        let physical = self.link(operation, function, PHYSICAL_FUNCTION)?;
+        let Some(physical) = physical.and_then(|name| name.parse().ok()) else { return Ok(None) };
+        let name = function.to_string();
+        for index in 0..=u16::MAX {
+            match self.link(operation, physical, &format!("virtfn{index}"))? {
+                Some(found) if found == name => return Ok(Some((physical, index))),
+                Some(_) => {}
+                None => break,
+            }
+        }
+        Ok(None)
     }
 
     /// The name that a link of the function points to.
@@ -100,9 +157,7 @@ impl PciHost for Sysfs {
 
     fn describe(&self, function: Sbdf) -> Result<FunctionDescription, HostError> {
         const OPERATION: &str = "describe";
-        if !self.attribute(function, "").exists() {
-            return Err(HostError::new(OPERATION, function, Errno::ENODEV));
-        }
+        let folder = self.folder(OPERATION, function)?;
         let identifier = |name| {
             let number = self.read_number(OPERATION, function, name)?;
             u16::try_from(number).map_err(|_| HostError::new(OPERATION, function, Errno::EINVAL))
@@ -112,12 +167,15 @@ impl PciHost for Sysfs {
         for (resource, line) in resources.iter_mut().zip(table.lines()) {
             *resource = line.parse().map_err(|_| HostError::new(OPERATION, function, Errno::EINVAL))?;
         }
-        let physical_function = self.link(OPERATION, function, "physfn")?;
+        let physical_function = self.link(OPERATION, function, PHYSICAL_FUNCTION)?;
         let only_driver = self.read_if_present(OPERATION, function, "driver_override")?.unwrap_or_default();
         let power = PowerPolicy {
             runtime_suspend: self.read(OPERATION, function, POWER_CONTROL)?.trim() == "auto",
             d3cold_allowed: self.read_if_present(OPERATION, function, D3COLD_ALLOWED)?.map(|text| text.trim() == "1"),
         };
+        let total = self.read_number_if_present(OPERATION, function, TOTAL_VIRTUAL_FUNCTIONS)?;
+        let enabled = self.read_number_if_present(OPERATION, function, VIRTUAL_FUNCTIONS)?;
+        let (parent, path) = place::position(&folder);
         Ok(FunctionDescription {
             vendor: identifier("vendor")?,
             device: identifier("device")?,
@@ -129,6 +187,13 @@ impl PciHost for Sysfs {
             driver_override: Some(only_driver.trim().to_owned()).filter(|name| !name.is_empty() && name != "(null)"),
             power,
             physical_function: physical_function.and_then(|name| name.parse().ok()),
+            subsystem: (identifier("subsystem_vendor")?, identifier("subsystem_device")?),
+            parent,
+            path,
+            virtual_functions: total
+                .filter(|total| *total > 0)
+                .map(|total| VirtualFunctions { total, enabled: enabled.unwrap_or(0) }),
+            driver_path: std::fs::canonicalize(self.attribute(function, "driver")).ok(),
         })
     }
 
@@ -146,6 +211,64 @@ impl PciHost for Sysfs {
 
     fn probe(&self, function: Sbdf) -> Result<(), HostError> {
         write("probe", &self.bus.join("drivers_probe"), &function.to_string())
+    }
+
+    fn bind(&self, function: Sbdf, driver: &str) -> Result<(), HostError> {
+        write("bind", &self.bus.join("drivers").join(driver).join("bind"), &function.to_string())
+    }
+
+    fn uses(&self, function: Sbdf) -> Result<Vec<HostUse>, HostError> {
+        Ok(uses::uses(self, &self.folder("uses", function)?))
+    }
+
+    fn port(&self, function: Sbdf) -> Result<Option<String>, HostError> {
+        self.folder("port", function)?;
+        Ok(place::port(self, function))
+    }
+
+    fn reserved_memory(&self, function: Sbdf) -> Result<bool, HostError> {
+        let folder = self.folder("reserved_memory", function)?;
+        let tables = self.root.join("firmware/acpi/tables");
+        // Xen changes the signature, so that dom0 does not use the IOMMU itself.
+        let table = ["DMAR", "RMAD"].iter().find_map(|name| std::fs::read(tables.join(name)).ok());
+        Ok(table.is_some_and(|table| reserved_memory::reserves(&table, &folder)))
+    }
+
+    fn set_virtual_functions(&self, physical: Sbdf, count: u16) -> Result<(), HostError> {
+        const OPERATION: &str = "set_virtual_functions";
+        let now = self.read_number_if_present(OPERATION, physical, VIRTUAL_FUNCTIONS)?;
+        let now = now.ok_or_else(|| HostError::new(OPERATION, physical, Errno::EOPNOTSUPP))?;
+        if now == count {
+            return Ok(());
+        }
+        // Before Linux 4.12 there was no such file, and drivers of dom0 took them.
+        match self.write(OPERATION, physical, "sriov_drivers_autoprobe", "0") {
+            Err(error) if error.errno == Errno::ENOENT => {}
+            other => other?,
+        }
+        // Linux changes the number from and to 0 only.
+        if now != 0 && count != 0 {
+            self.write(OPERATION, physical, VIRTUAL_FUNCTIONS, "0")?;
+        }
+        self.write(OPERATION, physical, VIRTUAL_FUNCTIONS, &count.to_string())
+    }
+
+    fn set_virtual_function_address(
+        &self,
+        function: Sbdf,
+        mac: Option<[u8; 6]>,
+        vlan: Option<u16>,
+    ) -> Result<(), HostError> {
+        const OPERATION: &str = "set_virtual_function_address";
+        let found = self.physical_function(OPERATION, function)?;
+        let (physical, index) = found.ok_or_else(|| HostError::new(OPERATION, function, Errno::EINVAL))?;
+        let failed = |errno| HostError::new(OPERATION, format_args!("virtual function {index} of {physical}"), errno);
+        let interfaces = std::fs::read_dir(self.attribute(physical, "net")).map_err(|_| failed(Errno::ENODEV))?;
+        let names = interfaces.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+        // A function with several ports has its virtual functions at the first.
+        let name = names.min().ok_or_else(|| failed(Errno::ENODEV))?;
+        let interface = self.read_number(OPERATION, physical, &format!("net/{name}/ifindex"))?;
+        virtual_function::set_address(interface, index, mac, vlan).map_err(failed)
     }
 
     fn set_enabled(&self, function: Sbdf, enabled: bool) -> Result<(), HostError> {
@@ -166,11 +289,22 @@ impl PciHost for Sysfs {
         Ok(methods.split_whitespace().map(str::to_owned).collect())
     }
 
-    fn reset(&self, function: Sbdf) -> Result<(), HostError> {
-        match self.write("reset", function, "reset", "1") {
-            Err(error) if error.errno == Errno::ENOENT => Err(HostError::new("reset", function, Errno::ENOTTY)),
-            other => other,
+    fn reset(&self, function: Sbdf, method: &str) -> Result<(), HostError> {
+        let methods = self.reset_methods(function)?;
+        if !methods.iter().any(|known| known == method) {
+            return Err(HostError::new("reset", function, Errno::ENOTTY));
         }
+        // Linux tries all methods that are chosen, and does not tell which one it was.
+        self.write("reset", function, "reset_method", method).map_err(|error| match error.errno {
+            // Its list is from before it had found the other functions, which a reset of the bus would reset, too.
+            Errno::EINVAL => HostError::new("reset", function, Errno::ENOTTY),
+            _ => error,
+        })?;
+        let reset = self.write("reset", function, "reset", "1");
+        let chosen = self.write("reset", function, "reset_method", &methods.join(" "));
+        // That list cannot be written back, and this chooses what of it there really is.
+        let chosen = chosen.or_else(|_| self.write("reset", function, "reset_method", "default"));
+        reset.and(chosen)
     }
 
     fn open_config(&self, function: Sbdf) -> Result<Arc<dyn ConfigSpace>, HostError> {

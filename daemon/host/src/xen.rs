@@ -8,7 +8,10 @@ mod physdev;
 
 use xenpcid_address::{DomainId, Sbdf};
 
-use crate::{DomainInfo, HostError, Hypervisor, HypervisorInfo, MsiVector, Pirq, ReservedMemory};
+use crate::{
+    DomainInfo, HostError, Hypervisor, HypervisorInfo, InterruptRoute, MsiVector, Pirq, ReservedMemory, Vcpu,
+    interrupt_routes,
+};
 use domctl::Libxenctrl;
 use physdev::Physdev;
 
@@ -40,6 +43,22 @@ impl Hypervisor for Xen {
 
     fn domains(&self) -> Result<Vec<DomainInfo>, HostError> {
         self.domctl.domains(DomainId::DOM0, usize::from(DomainId::FIRST_RESERVED.0))
+    }
+
+    fn pause(&self, domain: DomainId) -> Result<(), HostError> {
+        self.domctl.pause(domain)
+    }
+
+    fn unpause(&self, domain: DomainId) -> Result<(), HostError> {
+        self.domctl.unpause(domain)
+    }
+
+    fn vcpus(&self, domain: DomainId) -> Result<Vec<Vcpu>, HostError> {
+        self.domctl.vcpus(domain)
+    }
+
+    fn interrupts(&self) -> Result<Vec<InterruptRoute>, HostError> {
+        Ok(interrupt_routes::parse(&self.domctl.debug_key(interrupt_routes::DEBUG_KEY)?))
     }
 
     fn test_assign_device(&self, domain: DomainId, function: Sbdf) -> Result<(), HostError> {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use tempfile::TempDir;
 use xenpcid_address::Sbdf;
-use xenpcid_host::{Errno, PciHost, PowerPolicy, Sysfs};
+use xenpcid_host::{Errno, PciHost, PowerPolicy, Sysfs, VirtualFunctions};
 use xenpcid_policy::{Access, ConfigSize};
 
 const FUNCTION: Sbdf = Sbdf::from_devfn(0, 3, 0);
@@ -21,6 +21,8 @@ impl Tree {
         tree.write("vendor", "0x8086\n");
         tree.write("device", "0x10d3\n");
         tree.write("class", "0x020000\n");
+        tree.write("subsystem_vendor", "0x8086\n");
+        tree.write("subsystem_device", "0xa01f\n");
         tree.write("irq", "21\n");
         tree.write("driver_override", "(null)\n");
         tree.write("power/control", "auto\n");
@@ -64,6 +66,10 @@ fn function_is_described_from_its_attributes() {
     assert_eq!(description.physical_function, Some(Sbdf::from_devfn(0, 2, 0)));
     let sizes = description.resources.map(|resource| resource.size());
     assert_eq!(sizes, [0x2_0000, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(description.subsystem, (0x8086, 0xa01f));
+    let port = tree.host().port(FUNCTION).unwrap();
+    assert_eq!((description.parent, description.path.as_str(), port), (None, "", None));
+    assert_eq!(description.virtual_functions, None);
     assert_eq!(description.driver_override, None);
     assert_eq!(description.power, PowerPolicy { runtime_suspend: true, d3cold_allowed: None });
 }
@@ -100,6 +106,7 @@ fn attributes_are_written_as_linux_takes_them() {
     for name in ["enable", "reset"] {
         tree.write(name, "");
     }
+    tree.write("reset_method", "flr bus\n");
     let host = tree.host();
 
     let pinned = host.describe(FUNCTION).unwrap().power.pinned();
@@ -109,20 +116,21 @@ fn attributes_are_written_as_linux_takes_them() {
     host.set_driver_override(FUNCTION, Some("pci-stub")).unwrap();
     host.set_enabled(FUNCTION, true).unwrap();
     host.set_power_policy(FUNCTION, pinned).unwrap();
-    host.reset(FUNCTION).unwrap();
+    host.reset(FUNCTION, "bus").unwrap();
 
     assert_eq!(tree.read("driver_override"), "pci-stub");
     assert_eq!(tree.read("enable"), "1");
     assert_eq!(tree.read("power/control"), "on");
     assert_eq!(tree.read("d3cold_allowed"), "0");
     assert_eq!(tree.read("reset"), "1");
+    assert_eq!(host.reset_methods(FUNCTION).unwrap(), ["flr", "bus"], "chosen as before");
 }
 
 #[test]
 fn function_without_reset_says_so() {
     let tree = Tree::new();
 
-    let error = tree.host().reset(FUNCTION).unwrap_err();
+    let error = tree.host().reset(FUNCTION, "flr").unwrap_err();
 
     assert_eq!(tree.host().reset_methods(FUNCTION).unwrap(), [""; 0]);
     assert_eq!(error.errno, Errno::ENOTTY);
@@ -162,4 +170,107 @@ fn configuration_space_of_another_size_is_refused() {
     let error = tree.host().open_config(FUNCTION).map(drop).unwrap_err();
 
     assert_eq!(error.errno, Errno::EINVAL);
+}
+
+#[test]
+fn place_is_told_without_bus_numbers() {
+    let tree = Tree::new();
+    let above = tree.root.path().join("devices/pci0000:00/0000:00:1c.4/0000:02:00.0/0000:03:00.0");
+    std::fs::create_dir_all(above.parent().unwrap()).unwrap();
+    let folder = tree.attribute("vendor").parent().unwrap().to_owned();
+    fs::rename(&folder, &above).unwrap();
+    std::os::unix::fs::symlink(&above, &folder).unwrap();
+    let port = || tree.host().port(FUNCTION).unwrap();
+
+    let description = tree.host().describe(FUNCTION).unwrap();
+    let unnamed = port();
+    for (slot, address) in [("3-1", "0000:03:00"), ("7", "0000:07:00")] {
+        let slot = tree.root.path().join("bus/pci/slots").join(slot);
+        fs::create_dir_all(&slot).unwrap();
+        fs::write(slot.join("address"), format!("{address}\n")).unwrap();
+    }
+    let in_slot = port();
+    tree.write("label", "Onboard LAN 1\n");
+    let labelled = port();
+
+    assert_eq!(description.parent, Some(Sbdf::from_devfn(0, 2, 0)));
+    assert_eq!(description.path, "pci0000:00/1c.4/00.0/00.0");
+    assert_eq!([unnamed, in_slot, labelled].map(Option::unwrap_or_default), ["", "slot 3-1", "Onboard LAN 1"]);
+}
+
+#[test]
+fn driver_is_told_with_its_folder_and_bound_by_its_name() {
+    let tree = Tree::new();
+    let driver = tree.root.path().join("bus/pci/drivers/e1000e");
+    fs::create_dir_all(&driver).unwrap();
+    fs::write(driver.join("bind"), "").unwrap();
+    std::os::unix::fs::symlink("../../drivers/e1000e", tree.attribute("driver")).unwrap();
+
+    let found = tree.host().describe(FUNCTION).unwrap().driver_path;
+    tree.host().bind(FUNCTION, "e1000e").unwrap();
+    let unknown = tree.host().bind(FUNCTION, "nvme").unwrap_err();
+
+    assert_eq!(found, Some(fs::canonicalize(&driver).unwrap()));
+    assert_eq!(fs::read_to_string(driver.join("bind")).unwrap(), FUNCTION.to_string());
+    assert_eq!(unknown.errno, Errno::ENOENT);
+}
+
+#[test]
+fn virtual_functions_are_made_without_drivers() {
+    let tree = Tree::new();
+    let without = tree.host().set_virtual_functions(FUNCTION, 2).unwrap_err();
+    tree.write("sriov_totalvfs", "8\n");
+    tree.write("sriov_numvfs", "0\n");
+    tree.write("sriov_drivers_autoprobe", "1\n");
+
+    tree.host().set_virtual_functions(FUNCTION, 2).unwrap();
+
+    assert_eq!(without.errno, Errno::EOPNOTSUPP);
+    // sysfs takes a write for the whole value; a file keeps the line's end that was there.
+    assert_eq!((tree.read("sriov_numvfs").trim(), tree.read("sriov_drivers_autoprobe").trim()), ("2", "0"));
+    let description = tree.host().describe(FUNCTION).unwrap();
+    assert_eq!(description.virtual_functions, Some(VirtualFunctions { total: 8, enabled: 2 }));
+}
+
+#[test]
+fn address_of_a_virtual_function_needs_the_interface_of_its_physical_one() {
+    let tree = Tree::new();
+    let set = || tree.host().set_virtual_function_address(FUNCTION, Some([2, 0, 0, 0, 0, 1]), None).unwrap_err();
+
+    let not_virtual = set();
+    let physical = tree.root.path().join("bus/pci/devices/0000:02:00.0");
+    fs::create_dir_all(&physical).unwrap();
+    std::os::unix::fs::symlink("../0000:02:00.0", tree.attribute("physfn")).unwrap();
+    std::os::unix::fs::symlink("../0000:02:10.0", physical.join("virtfn0")).unwrap();
+    let not_its_own = set();
+    std::os::unix::fs::symlink(format!("../{FUNCTION}"), physical.join("virtfn1")).unwrap();
+    let without_interface = set();
+
+    assert_eq!((not_virtual.errno, not_its_own.errno), (Errno::EINVAL, Errno::EINVAL));
+    assert_eq!(without_interface.errno, Errno::ENODEV);
+    let text = without_interface.to_string();
+    assert!(text.contains("virtual function 1 of 0000:02:00.0") && text.contains("needs its driver"), "{text}");
+}
+
+#[test]
+fn reserved_memory_is_told_by_the_table_that_xen_hides_from_dom0() {
+    let tree = Tree::new();
+    let device = tree.root.path().join("devices/pci0000:00/0000:00:1d.0");
+    fs::create_dir_all(&device).unwrap();
+    let behind = Sbdf::from_devfn(0, 0, 0xe8);
+    std::os::unix::fs::symlink(&device, tree.root.path().join("bus/pci/devices").join(behind.to_string())).unwrap();
+    let without_table = tree.host().reserved_memory(behind).unwrap();
+
+    // A header, one reserved region of segment 0, and its device: 1d.0 of bus 0.
+    let mut table = vec![0; 48];
+    table.extend([1, 0, 32, 0, 0, 0, 0, 0]);
+    table.extend([0; 16]);
+    table.extend([1, 8, 0, 0, 0, 0, 0x1d, 0]);
+    let tables = tree.root.path().join("firmware/acpi/tables");
+    fs::create_dir_all(&tables).unwrap();
+    fs::write(tables.join("RMAD"), table).unwrap();
+
+    assert!(!without_table);
+    assert_eq!(tree.host().reserved_memory(behind), Ok(true));
+    assert_eq!(tree.host().reserved_memory(FUNCTION), Ok(false));
 }

@@ -1,19 +1,26 @@
 //! Devices of the simulated host.
 
 mod bits;
+mod bridges;
 mod models;
 mod registers;
 
 use std::fmt;
 
 use xenpcid_address::Sbdf;
+use xenpcid_host::VirtualFunctions;
 use xenpcid_policy::{Recording, RecordingError, Resource};
+
+pub use bridges::Bridge;
 
 pub(crate) use bits::{ID_EXPRESS, ID_MSI, ID_MSIX, conventional};
 pub(crate) use registers::Registers;
 
 /// The 82574L NIC of QEMU as a PV dom0 showed it: 4096 configuration bytes and sysfs' `resource`.
 const E1000E: &str = include_str!("../fixtures/e1000e-82574.config.txt");
+
+/// Makes a virtual function at an address, of a physical one, with a number.
+pub(crate) type MakeVirtualFunction = fn(Sbdf, Sbdf, u8) -> SimDevice;
 
 /// A PCI function to put into a [`World`](crate::World): its hardware, and what firmware and Linux know of it.
 #[derive(Clone)]
@@ -27,6 +34,9 @@ pub struct SimDevice {
     pub(crate) reset_methods: Vec<String>,
     pub(crate) gsi: Option<u32>,
     pub(crate) physical_function: Option<Sbdf>,
+    pub(crate) parent: Option<Sbdf>,
+    pub(crate) port: Option<String>,
+    pub(crate) virtual_functions: Option<(VirtualFunctions, MakeVirtualFunction)>,
     pub(crate) reserved_memory: bool,
     pub(crate) vital_product_data: Vec<u8>,
 }
@@ -64,6 +74,9 @@ impl SimDevice {
             driver: None,
             gsi: None,
             physical_function: None,
+            parent: None,
+            port: None,
+            virtual_functions: None,
             reserved_memory: false,
             vital_product_data: Vec::new(),
         }
@@ -94,7 +107,15 @@ impl SimDevice {
     /// An Intel 82576 NIC (8086:10c9), physical function of [`SimDevice::igb_vf`]; driver igb, GSI 20.
     #[must_use]
     pub fn igb(function: Sbdf) -> Self {
-        Self::from_model(function, models::igb()).with_driver("igb").with_gsi(20)
+        let device = Self::from_model(function, models::igb()).with_driver("igb").with_gsi(20);
+        Self { virtual_functions: Some((VirtualFunctions { total: 8, enabled: 0 }, Self::igb_vf)), ..device }
+    }
+
+    /// A bridge or port, without ACS; driver pcieport for ports of PCI Express.
+    #[must_use]
+    pub fn bridge(function: Sbdf, kind: Bridge) -> Self {
+        let device = Self::from_model(function, bridges::image(kind));
+        if kind == Bridge::Conventional { device } else { device.with_driver("pcieport") }
     }
 
     /// Virtual function `number` of an Intel 82576 (8086:10ca, three MSI-X vectors); driver igbvf, no INTx.
@@ -149,6 +170,50 @@ impl SimDevice {
     #[must_use]
     pub fn with_vital_product_data(mut self, data: &[u8]) -> Self {
         self.vital_product_data = data.to_vec();
+        self
+    }
+
+    /// Behind this bridge.
+    #[must_use]
+    pub fn behind(mut self, bridge: Sbdf) -> Self {
+        self.parent = Some(bridge);
+        self
+    }
+
+    /// What firmware calls its place.
+    #[must_use]
+    pub fn with_port(mut self, port: &str) -> Self {
+        self.port = Some(port.to_owned());
+        self
+    }
+
+    /// One of several functions of its device (PCI Local Bus Specification 6.2.1).
+    #[must_use]
+    pub fn multifunction(mut self) -> Self {
+        self.config[0x0e] |= 0x80;
+        self
+    }
+
+    /// With Access Control Services, all of them on (PCI Express Base Specification 7.7.11).
+    ///
+    /// # Panics
+    /// If its configuration space has no room for another extended capability.
+    #[must_use]
+    pub fn with_access_control(mut self) -> Self {
+        const ACCESS_CONTROL: u16 = 0x000d;
+        /// All services but Egress Control and Direct Translated P2P.
+        const SERVICES: u16 = 0x001f;
+        const PLACE: u16 = 0xf00;
+        assert_eq!(self.config.len(), 4096, "only PCI Express devices have extended capabilities");
+        if let Some((_, last)) = bits::extended(&self.config).last() {
+            let at = usize::from(*last) + 2;
+            let version = self.config[at] & 0xf;
+            self.config[at..at + 2].copy_from_slice(&(PLACE << 4 | u16::from(version)).to_le_bytes());
+        }
+        let place = if self.config[0x100..0x104] == [0; 4] { 0x100 } else { usize::from(PLACE) };
+        for (at, word) in [ACCESS_CONTROL, 1, SERVICES, SERVICES].into_iter().enumerate() {
+            self.config[place + 2 * at..place + 2 * at + 2].copy_from_slice(&word.to_le_bytes());
+        }
         self
     }
 

@@ -6,16 +6,17 @@ use std::sync::Arc;
 
 use pcifront_shim::SharedPage;
 use rangemap::RangeSet;
+use tokio::sync::watch;
 use xenpcid_address::{DomainId, Sbdf};
-use xenpcid_host::{DomainInfo, MsiVector, Pirq};
+use xenpcid_host::{DomainInfo, Errno, MsiVector, Pirq, ShutdownReason, Vcpu};
 use xenpcid_policy::Resource;
 
 use crate::events::Channel;
 
 /// GSIs of the host: pirqs below this number are INTx lines.
 pub(crate) const GSIS: u32 = 24;
-/// Other pirqs that a domain can have, as Xen's `extra_guest_irqs=` has it by default.
-pub(crate) const DYNAMIC_PIRQS: u32 = 32;
+/// How often a domain can be paused at the same time.
+const PAUSES: u32 = 255;
 
 /// How a domain is created.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +32,13 @@ impl Default for DomainOptions {
     fn default() -> Self {
         Self { iommu: true, hvm: false }
     }
+}
+
+/// Who keeps a domain from running.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pauser {
+    Daemon,
+    Toolstack,
 }
 
 /// What stands behind a pirq.
@@ -52,7 +60,11 @@ pub(crate) struct Domain {
     pub uuid: [u8; 16],
     pub options: DomainOptions,
     pub dying: bool,
-    pub shutdown: bool,
+    pub shutdown: Option<ShutdownReason>,
+    /// How often it is paused, by whomever; its guest waits for 0.
+    pauses: watch::Sender<u32>,
+    /// How many of these are the daemon's.
+    held: u32,
     /// Machine frames it may map.
     pub frames: RangeSet<u64>,
     /// I/O ports it may use.
@@ -60,6 +72,7 @@ pub(crate) struct Domain {
     /// Interrupts it may use, by dom0's pirq.
     pub interrupts: BTreeSet<Pirq>,
     pub pirqs: BTreeMap<Pirq, Source>,
+    pub vcpus: Vec<Vcpu>,
     pub grants: BTreeMap<u32, Grant>,
     pub channels: BTreeMap<u32, Arc<Channel>>,
     next_grant: u32,
@@ -73,11 +86,14 @@ impl Domain {
             uuid,
             options,
             dying: false,
-            shutdown: false,
+            shutdown: None,
+            pauses: watch::Sender::new(0),
+            held: 0,
             frames: RangeSet::new(),
             ports: RangeSet::new(),
             interrupts: BTreeSet::new(),
             pirqs: BTreeMap::new(),
+            vcpus: vec![Vcpu { id: 0, online: true, cpu: 0 }],
             grants: BTreeMap::new(),
             channels: BTreeMap::new(),
             // The first references and ports of a real guest are its console's and its xenstore's.
@@ -92,8 +108,48 @@ impl Domain {
             uuid: self.uuid,
             dying: self.dying,
             shutdown: self.shutdown,
+            paused: self.is_paused(),
             hvm: self.options.hvm,
         }
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        *self.pauses.borrow() > 0
+    }
+
+    /// Paused by the daemon, which has not unpaused it yet.
+    pub(crate) fn is_held(&self) -> bool {
+        self.held > 0
+    }
+
+    /// What tells when it may run.
+    pub(crate) fn pauses(&self) -> watch::Receiver<u32> {
+        self.pauses.subscribe()
+    }
+
+    pub(crate) fn pause(&mut self, by: Pauser) -> Result<(), Errno> {
+        if *self.pauses.borrow() >= PAUSES {
+            return Err(Errno::EOVERFLOW);
+        }
+        self.pauses.send_modify(|pauses| *pauses += 1);
+        self.held += u32::from(by == Pauser::Daemon);
+        Ok(())
+    }
+
+    /// Xen does not look who paused it: `false` if it was not the one who unpauses it.
+    pub(crate) fn unpause(&mut self, by: Pauser) -> Result<bool, Errno> {
+        let pauses = *self.pauses.borrow();
+        let left = pauses.checked_sub(1).ok_or(Errno::EINVAL)?;
+        let own = match by {
+            Pauser::Daemon => self.held,
+            Pauser::Toolstack => pauses - self.held,
+        };
+        if by == Pauser::Daemon {
+            self.held = self.held.saturating_sub(1);
+        }
+        self.held = self.held.min(left);
+        self.pauses.send_replace(left);
+        Ok(own > 0)
     }
 
     /// Shares a page with dom0.
@@ -114,8 +170,8 @@ impl Domain {
     }
 
     /// A pirq for a message-signalled interrupt: the highest free one, as Xen takes them.
-    pub(crate) fn free_pirq(&self) -> Option<Pirq> {
-        (GSIS..GSIS + DYNAMIC_PIRQS).rev().map(Pirq).find(|pirq| !self.pirqs.contains_key(pirq))
+    pub(crate) fn free_pirq(&self, extra_guest_irqs: u32) -> Option<Pirq> {
+        (GSIS..GSIS + extra_guest_irqs).rev().map(Pirq).find(|pirq| !self.pirqs.contains_key(pirq))
     }
 
     pub(crate) fn is_mapped_by_dom0(&self) -> bool {

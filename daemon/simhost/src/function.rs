@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use xenpcid_address::{DomainId, Sbdf};
-use xenpcid_host::{MsiVector, Pirq, PowerPolicy};
+use xenpcid_host::{HostUse, MsiVector, Pirq, PowerPolicy, VirtualFunctions};
 use xenpcid_policy::{Access, Resource, Width};
 
-use crate::device::{self, Registers, SimDevice};
+use crate::device::{self, MakeVirtualFunction, Registers, SimDevice};
+use crate::virtual_functions::VirtualFunctionAddress;
 
 /// Where the MSI capability is.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +50,14 @@ pub(crate) struct Function {
     pub power: PowerPolicy,
     pub reset_methods: Vec<String>,
     pub physical_function: Option<Sbdf>,
+    pub subsystem: (u16, u16),
+    pub parent: Option<Sbdf>,
+    pub port: Option<String>,
+    /// What dom0 does with it while its driver has it.
+    pub uses: Vec<HostUse>,
+    pub virtual_functions: Option<(VirtualFunctions, MakeVirtualFunction)>,
+    /// What the driver was told about them.
+    pub addresses: BTreeMap<Sbdf, VirtualFunctionAddress>,
 
     // Xen.
     pub owner: DomainId,
@@ -110,6 +119,15 @@ impl Function {
             power: Self::POWER,
             reset_methods: device.reset_methods.clone(),
             physical_function: device.physical_function,
+            subsystem: {
+                let word = |at: usize| u16::from_le_bytes([device.config[at], device.config[at + 1]]);
+                (word(0x2c), word(0x2e))
+            },
+            parent: device.parent,
+            port: device.port.clone(),
+            uses: Vec::new(),
+            virtual_functions: device.virtual_functions,
+            addresses: BTreeMap::new(),
             owner: DomainId::DOM0,
             reserved_memory: device.reserved_memory,
             prepared: false,

@@ -102,6 +102,18 @@ impl SimGuest {
         Self { frontend, status, task }
     }
 
+    /// Another frontend in a domain whose former one is gone, as after its module was loaded again: it does not care for the
+    /// state that it finds its own directory in.
+    ///
+    /// # Errors
+    /// xenstore refused.
+    pub async fn start_again(world: &World, domain: DomainId) -> Result<Self, GuestError> {
+        let client = Client::over(world.xenstore().connect(domain));
+        let nodes = PciNodes::new(domain);
+        client.write(&nodes.frontend_state(), XenbusState::Initialising.number().to_string()).await?;
+        Ok(Self::start(world, domain))
+    }
+
     /// The guest's domain.
     #[must_use]
     pub fn domain(&self) -> DomainId {
@@ -164,6 +176,7 @@ impl SimGuest {
         &self,
         act: impl FnOnce(&mut Frontend<GuestRing>) -> T + Send + 'static,
     ) -> Result<T, GuestError> {
+        self.frontend.runs().await;
         self.frontend.bus.clone().with_frontend(act).await
     }
 
@@ -173,6 +186,7 @@ impl SimGuest {
     /// # Errors
     /// The backend refused, or does not answer.
     pub async fn start_driver(&self, function: Sbdf, vectors: u16) -> Result<DriverInterrupts, GuestError> {
+        self.frontend.runs().await;
         self.frontend.bus.clone().start_driver(function, vectors).await
     }
 
@@ -181,6 +195,7 @@ impl SimGuest {
     /// # Errors
     /// The backend refused, or does not answer.
     pub async fn stop_driver(&self, function: Sbdf) -> Result<(), GuestError> {
+        self.frontend.runs().await;
         self.frontend.bus.clone().stop_driver(function).await
     }
 
@@ -189,6 +204,7 @@ impl SimGuest {
     /// # Errors
     /// xenstore refused.
     pub async fn close(&self) -> Result<(), GuestError> {
+        self.frontend.runs().await;
         self.frontend.close().await
     }
 }
@@ -209,12 +225,23 @@ impl Pcifront {
         }
     }
 
+    /// Waits while the domain is paused. One that is gone does not wait: its next request fails.
+    async fn runs(&self) {
+        let pauses = self.world.lock().domains.get(&self.nodes.guest()).map(|domain| domain.pauses());
+        if let Some(mut pauses) = pauses {
+            // An error is the domain's end.
+            let _ = pauses.wait_for(|pauses| *pauses == 0).await.map(drop);
+        }
+    }
+
     /// One frontend after the other, each as long as its directory.
     async fn serve(&self) -> Result<(), GuestError> {
+        self.runs().await;
         let mut directory = self.client.watch(self.nodes.frontend()).await?;
         loop {
             while self.nodes.read_frontend_state(&self.client).await? != XenbusState::Initialising {
                 directory.changed().await?;
+                self.runs().await;
             }
             let mut backend = self.client.watch(&self.nodes.backend_state()).await?;
             self.publish().await?;
@@ -266,6 +293,7 @@ impl Pcifront {
                 changes = directory.changed() => changes?,
                 changes = backend.changed() => changes?,
             };
+            self.runs().await;
         }
     }
 

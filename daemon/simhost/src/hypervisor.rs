@@ -1,10 +1,13 @@
 //! Xen's domctls and physdev operations: what they refuse, in the order in which Xen looks.
 
 use xenpcid_address::{DomainId, Sbdf};
-use xenpcid_host::{DomainInfo, Errno, HostError, Hypervisor, HypervisorInfo, MsiVector, Pirq, ReservedMemory};
+use xenpcid_host::{
+    DomainInfo, Errno, HostError, Hypervisor, HypervisorInfo, InterruptRoute, MsiVector, Pirq, ReservedMemory,
+    ShutdownReason, Vcpu,
+};
 
 use crate::World;
-use crate::domain::{GSIS, Source};
+use crate::domain::{GSIS, Pauser, Source};
 use crate::function::MSIX_FUNCTION_MASK;
 use crate::ledger::Call;
 use crate::world::State;
@@ -18,7 +21,10 @@ const FRAMES: u64 = 1 << 40;
 
 impl Hypervisor for World {
     fn info(&self) -> Result<HypervisorInfo, HostError> {
-        self.perform(Call::new("info"), |state| Ok(HypervisorInfo { version: (4, 17), iommu: state.options.iommu }))
+        self.perform(Call::new("info"), |state| {
+            let command_line = format!("placeholder extra_guest_irqs={}", state.options.extra_guest_irqs);
+            Ok(HypervisorInfo { version: (4, 17), iommu: state.options.iommu, command_line })
+        })
     }
 
     fn domain(&self, domain: DomainId) -> Result<Option<DomainInfo>, HostError> {
@@ -28,6 +34,28 @@ impl Hypervisor for World {
 
     fn domains(&self) -> Result<Vec<DomainInfo>, HostError> {
         self.perform(Call::new("domains"), |state| Ok(state.domains.values().map(|domain| domain.info()).collect()))
+    }
+
+    fn pause(&self, domain: DomainId) -> Result<(), HostError> {
+        self.perform(Call::new("pause").domain(domain), |state| {
+            if domain == DomainId::DOM0 {
+                // dom0 asks, and would not be there to unpause itself.
+                return Err(Errno::EINVAL);
+            }
+            state.domain(domain)?.pause(Pauser::Daemon)
+        })
+    }
+
+    fn unpause(&self, domain: DomainId) -> Result<(), HostError> {
+        self.perform(Call::new("unpause").domain(domain), |state| state.unpause(domain, Pauser::Daemon))
+    }
+
+    fn vcpus(&self, domain: DomainId) -> Result<Vec<Vcpu>, HostError> {
+        self.perform(Call::new("vcpus").domain(domain), |state| Ok(state.domain(domain)?.vcpus.clone()))
+    }
+
+    fn interrupts(&self) -> Result<Vec<InterruptRoute>, HostError> {
+        self.perform(Call::new("interrupts"), |state| Ok(state.interrupt_routes()))
     }
 
     fn test_assign_device(&self, domain: DomainId, function: Sbdf) -> Result<(), HostError> {
@@ -173,6 +201,16 @@ fn verb(allow: bool) -> &'static str {
 }
 
 impl State {
+    pub(crate) fn unpause(&mut self, domain: DomainId, by: Pauser) -> Result<(), Errno> {
+        let outcome = self.domain(domain)?.unpause(by);
+        match outcome {
+            Ok(true) => {}
+            Ok(false) => self.violation(format!("domain {domain} was unpaused by the {by:?}, which had not paused it")),
+            Err(_) => self.violation(format!("domain {domain} was unpaused, but it is not paused")),
+        }
+        outcome.map(drop)
+    }
+
     /// `EOPNOTSUPP` without an IOMMU, of the machine or of the domain.
     fn may_have_devices(&self, domain: DomainId) -> Result<(), Errno> {
         let has_iommu = match self.domains.get(&domain) {
@@ -263,7 +301,8 @@ impl State {
     }
 
     fn map_message(&mut self, domain: DomainId, address: Sbdf, vector: MsiVector) -> Result<Pirq, Errno> {
-        let pirq = self.domain(domain)?.free_pirq().ok_or(Errno::ENOSPC)?;
+        let extra = self.options.extra_guest_irqs;
+        let pirq = self.domain(domain)?.free_pirq(extra).ok_or(Errno::ENOSPC)?;
         let memory = self.decodes_memory(address);
         let function = self.functions.get_mut(&address).filter(|function| function.owner == domain);
         let function = function.ok_or(Errno::ENODEV)?;
@@ -331,7 +370,7 @@ impl State {
         let owner = function.owner;
         if owner != DomainId::DOM0 && owner != DomainId::IO {
             self.violation(format!("{address}: prepare_msix while domain {owner} has the device crashes that domain"));
-            self.domain(owner)?.shutdown = true;
+            self.domain(owner)?.shutdown = Some(ShutdownReason::Crash);
         }
         Ok(())
     }

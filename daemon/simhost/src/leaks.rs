@@ -5,6 +5,7 @@ use xenpcid_address::DomainId;
 use crate::World;
 use crate::domain::Domain;
 use crate::function::Function;
+use crate::virtual_functions::VirtualFunctionAddress;
 
 impl World {
     /// Everything that guests still have, that is only half undone, or that was wrong: empty when the host is as it was
@@ -19,6 +20,8 @@ impl World {
         found.extend(state.bound_ports.iter().map(|(domain, port)| format!("port {port} of domain {domain} is bound")));
         for function in state.functions.values() {
             found.extend(left_at(function).into_iter().map(|text| format!("{}: {text}", function.address)));
+            let told = function.addresses.iter().filter(|(_, told)| **told != VirtualFunctionAddress::default());
+            found.extend(told.map(|(function, told)| format!("{function}: it still has {told:02x?}")));
         }
         found
     }
@@ -31,6 +34,7 @@ fn held_by(domain: &Domain) -> Vec<String> {
     found.extend(mapped.map(|(reference, _)| format!("grant {reference} of domain {id} is mapped")));
     // What a dying domain may do goes with it.
     if !domain.dying {
+        found.extend(domain.is_held().then(|| format!("domain {id} is paused by the daemon")));
         let frames = domain.frames.iter();
         found.extend(frames.map(|range| format!("domain {id} may map frames {:#x}..{:#x}", range.start, range.end)));
         let ports = domain.ports.iter();

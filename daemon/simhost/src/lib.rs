@@ -44,14 +44,17 @@ mod leaks;
 mod ledger;
 mod libxl;
 mod pci_host;
+mod routes;
 mod toolstack;
 mod traffic;
+mod virtual_functions;
 mod world;
 
-pub use device::SimDevice;
+pub use device::{Bridge, SimDevice};
 pub use domain::DomainOptions;
 pub use events::GuestRing;
 pub use guest::{DriverInterrupts, GuestError, GuestStatus, SimGuest};
 pub use ledger::Call;
 pub use traffic::{Interrupt, Unreachable};
+pub use virtual_functions::VirtualFunctionAddress;
 pub use world::{HostOptions, World};

@@ -19,18 +19,23 @@ use crate::world::State;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl World {
-    /// `xl destroy`: libxl removes each PCI device in its own way, then the domain.
+    /// `xl destroy`: libxl removes each PCI device in its own way, then the domain. Gives the devices for which the backend did
+    /// not answer for so long that libxl went on without.
     ///
     /// # Errors
     /// xenstore refuses, or holds what libxl could not read.
-    pub async fn xl_destroy(&self, domain: DomainId) -> Result<(), Error> {
+    pub async fn xl_destroy(&self, domain: DomainId) -> Result<Vec<Sbdf>, Error> {
         let store = self.xenstore().client(DomainId::DOM0).await?;
         let nodes = PciNodes::new(domain);
+        let mut unanswered = Vec::new();
         for device in nodes.read_backend(&store).await?.devices {
             self.lock().take_away(domain, device.host);
-            remove(&store, &nodes, device.host).await?;
+            if !remove(&store, &nodes, device.host).await? {
+                unanswered.push(device.host);
+            }
         }
-        self.destroy_domain(domain).await
+        self.destroy_domain(domain).await?;
+        Ok(unanswered)
     }
 }
 
@@ -56,14 +61,14 @@ impl State {
 }
 
 /// The handshake by which the guest lets go of one device. A backend or guest that does not answer in time leaves its nodes
-/// behind, and libxl goes on.
-async fn remove(store: &Client, nodes: &PciNodes, device: Sbdf) -> Result<(), Error> {
+/// behind, and libxl goes on: `false`.
+async fn remove(store: &Client, nodes: &PciNodes, device: Sbdf) -> Result<bool, Error> {
     if !connected(store, nodes).await? {
-        return Ok(());
+        return Ok(false);
     }
     loop {
         let transaction = store.begin().await?;
-        let Some(found) = nodes.find_device(&transaction, device).await? else { return Ok(()) };
+        let Some(found) = nodes.find_device(&transaction, device).await? else { return Ok(true) };
         nodes.set_device_state(&transaction, found.index, XenbusState::Closing).await?;
         transaction.write(&nodes.backend_state(), XenbusState::Reconfiguring.number().to_string()).await?;
         if committed(transaction).await? {
@@ -71,18 +76,18 @@ async fn remove(store: &Client, nodes: &PciNodes, device: Sbdf) -> Result<(), Er
         }
     }
     if !connected(store, nodes).await? {
-        return Ok(());
+        return Ok(false);
     }
     loop {
         let transaction = store.begin().await?;
-        let Some(found) = nodes.find_device(&transaction, device).await? else { return Ok(()) };
+        let Some(found) = nodes.find_device(&transaction, device).await? else { return Ok(true) };
         if nodes.read_backend(&transaction).await?.devices.len() == 1 {
             nodes.remove(&transaction).await?;
         } else {
             nodes.remove_device(&transaction, found.index).await?;
         }
         if committed(transaction).await? {
-            return Ok(());
+            return Ok(true);
         }
     }
 }

@@ -1,9 +1,10 @@
 //! Linux' driver core and its sysfs files, as `xenpcid_host::sysfs` sees them.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use xenpcid_address::{DomainId, Sbdf};
-use xenpcid_host::{ConfigSpace, Errno, FunctionDescription, HostError, PciHost, Pirq, PowerPolicy};
+use xenpcid_host::{ConfigSpace, Errno, FunctionDescription, HostError, HostUse, PciHost, Pirq, PowerPolicy};
 use xenpcid_policy::{Access, ConfigSize};
 
 use crate::World;
@@ -12,6 +13,7 @@ use crate::ledger::Call;
 use crate::world::State;
 
 const PCI_STUB: &str = "pci-stub";
+const DRIVERS: &str = "/sys/bus/pci/drivers";
 /// The number that Linux shows for a function whose driver uses MSI: not a GSI.
 const FIRST_MESSAGE_INTERRUPT: u32 = 128;
 
@@ -22,6 +24,7 @@ impl PciHost for World {
 
     fn describe(&self, function: Sbdf) -> Result<FunctionDescription, HostError> {
         self.perform(Call::new("describe").function(function), |state| {
+            let path = state.path(function);
             let function = state.function(function)?;
             let (vendor, device) = function.identity;
             Ok(FunctionDescription {
@@ -34,6 +37,11 @@ impl PciHost for World {
                 driver_override: function.driver_override.clone(),
                 power: function.power,
                 physical_function: function.physical_function,
+                subsystem: function.subsystem,
+                parent: function.parent,
+                path,
+                virtual_functions: function.virtual_functions.as_ref().map(|(virtual_functions, _)| *virtual_functions),
+                driver_path: function.driver.as_ref().map(|driver| Path::new(DRIVERS).join(driver)),
             })
         })
     }
@@ -60,6 +68,55 @@ impl PciHost for World {
             state.bind_driver(function);
             Ok(())
         })
+    }
+
+    fn bind(&self, function: Sbdf, driver: &str) -> Result<(), HostError> {
+        self.perform(Call::new("bind").function(function).detail(driver), |state| {
+            let found = state.functions.get(&function).ok_or(Errno::ENODEV)?;
+            let drivers = state.functions.values().filter_map(|function| function.native_driver.as_deref());
+            if !drivers.chain(state.options.pci_stub.then_some(PCI_STUB)).any(|known| known == driver) {
+                return Err(Errno::ENOENT);
+            }
+            let knows = found.native_driver.as_deref() == Some(driver);
+            if found.driver.is_some() || !(knows || found.driver_override.as_deref() == Some(driver)) {
+                return Err(Errno::ENODEV);
+            }
+            state.bind_driver(function);
+            Ok(())
+        })
+    }
+
+    fn uses(&self, function: Sbdf) -> Result<Vec<HostUse>, HostError> {
+        self.perform(Call::new("uses").function(function), |state| {
+            let function = state.function(function)?;
+            let in_use = function.driver.is_some() && function.driver == function.native_driver;
+            Ok(if in_use { function.uses.clone() } else { Vec::new() })
+        })
+    }
+
+    fn port(&self, function: Sbdf) -> Result<Option<String>, HostError> {
+        self.perform(Call::new("port").function(function), |state| Ok(state.function(function)?.port.clone()))
+    }
+
+    fn reserved_memory(&self, function: Sbdf) -> Result<bool, HostError> {
+        let call = Call::new("reserved_memory").function(function);
+        self.perform(call, |state| Ok(state.function(function)?.reserved_memory))
+    }
+
+    fn set_virtual_functions(&self, physical: Sbdf, count: u16) -> Result<(), HostError> {
+        let call = Call::new("set_virtual_functions").function(physical).detail(count);
+        self.perform(call, |state| state.set_virtual_functions(physical, count))
+    }
+
+    fn set_virtual_function_address(
+        &self,
+        function: Sbdf,
+        mac: Option<[u8; 6]>,
+        vlan: Option<u16>,
+    ) -> Result<(), HostError> {
+        let call =
+            Call::new("set_virtual_function_address").function(function).detail(format_args!("{mac:02x?} {vlan:?}"));
+        self.perform(call, |state| state.set_virtual_function_address(function, mac, vlan))
     }
 
     fn set_enabled(&self, function: Sbdf, enabled: bool) -> Result<(), HostError> {
@@ -99,11 +156,11 @@ impl PciHost for World {
         })
     }
 
-    fn reset(&self, function: Sbdf) -> Result<(), HostError> {
-        self.perform(Call::new("reset").function(function), |state| {
+    fn reset(&self, function: Sbdf, method: &str) -> Result<(), HostError> {
+        self.perform(Call::new("reset").function(function).detail(method), |state| {
             let function = state.functions.get_mut(&function).ok_or(Errno::ENOTTY)?;
-            // One that does not come back is one that the last method failed for.
-            if function.reset_methods.is_empty() || !function.responding {
+            // One that does not come back is one that the method failed for.
+            if !function.reset_methods.iter().any(|known| known == method) || !function.responding {
                 return Err(Errno::ENOTTY);
             }
             function.reset_and_restore();
@@ -188,7 +245,7 @@ impl Function {
     fn linux_interrupt(&self) -> u32 {
         match &self.driver {
             Some(driver) if driver != PCI_STUB && (self.msi.is_some() || self.msix.is_some()) => {
-                FIRST_MESSAGE_INTERRUPT + u32::from(self.address.devfn())
+                FIRST_MESSAGE_INTERRUPT + self.address.machine_sbdf()
             }
             None if self.enabled == 0 => self.interrupt_line(),
             _ => self.gsi.unwrap_or(0),
@@ -197,6 +254,20 @@ impl Function {
 }
 
 impl State {
+    /// Host bridge, then device and function of each step.
+    fn path(&self, address: Sbdf) -> String {
+        let mut steps = vec![address];
+        while let Some(parent) = steps.last().and_then(|step| self.functions.get(step)).and_then(|step| step.parent) {
+            // A bridge behind itself is a mistake of a test.
+            if steps.contains(&parent) {
+                break;
+            }
+            steps.push(parent);
+        }
+        let root = format!("pci{:04x}:00", address.segment());
+        steps.iter().rev().fold(root, |path, step| path + &format!("/{:02x}.{:x}", step.device(), step.function()))
+    }
+
     /// Finds a driver for a function that has none.
     pub(crate) fn bind_driver(&mut self, address: Sbdf) {
         let pci_stub = self.options.pci_stub;
@@ -227,8 +298,11 @@ impl State {
         let Some(function) = self.functions.get_mut(&address) else { return };
         let driver = function.driver.take();
         // pci-stub neither enables nor disables.
-        if driver.is_some_and(|driver| driver != PCI_STUB) && function.enabled == 0 {
-            function.change_command(0, COMMAND_MASTER);
+        if driver.is_some_and(|driver| driver != PCI_STUB) {
+            if function.enabled == 0 {
+                function.change_command(0, COMMAND_MASTER);
+            }
+            self.remove_virtual_functions(address);
         }
     }
 

@@ -1,20 +1,52 @@
 //! What xl does: domains come, shut down and go, in Xen and in xenstore.
 
 use xenpcid_address::DomainId;
+use xenpcid_host::ShutdownReason;
 use xenstore_protocol::{Access, Client, Error, ErrorName, Path, Permissions, Store, Transaction};
 
 use crate::World;
-use crate::domain::DomainOptions;
+use crate::domain::{DomainOptions, Pauser};
 
 impl World {
-    /// Creates a domain as `xl create` does, down to its nodes in xenstore, and introduces it. Its numbers go up from 1.
+    /// Creates a domain as `xl create` does, down to its nodes in xenstore, introduces it, and lets it run. Its numbers go up
+    /// from 1.
     ///
     /// Must be called on a tokio runtime.
     ///
     /// # Errors
     /// xenstore refuses; it does so only when it is made to.
     pub async fn create_domain(&self, name: &str, uuid: [u8; 16], options: DomainOptions) -> Result<DomainId, Error> {
+        let domain = self.create_paused_domain(name, uuid, options).await?;
+        self.unpause_domain(domain);
+        Ok(domain)
+    }
+
+    /// As `xl unpause`, and at the end of `xl create`: the toolstack's part of what keeps the domain from running ends.
+    pub fn unpause_domain(&self, domain: DomainId) {
+        // Of a domain that is gone, or runs, it is a violation or nothing.
+        let _ = self.lock().unpause(domain, Pauser::Toolstack);
+    }
+
+    /// As `xl pause`.
+    pub fn pause_domain(&self, domain: DomainId) {
+        if let Some(domain) = self.lock().domains.get_mut(&domain) {
+            // A test does not do it 255 times.
+            let _ = domain.pause(Pauser::Toolstack);
+        }
+    }
+
+    /// As [`World::create_domain`], but the domain does not run yet (`xl create -p`).
+    ///
+    /// # Errors
+    /// xenstore refuses; it does so only when it is made to.
+    pub async fn create_paused_domain(
+        &self,
+        name: &str,
+        uuid: [u8; 16],
+        options: DomainOptions,
+    ) -> Result<DomainId, Error> {
         let domain = self.new_domain(uuid, options);
+        self.pause_domain(domain);
         self.xenstore().create_domain(domain);
         let nodes = DomainNodes::new(domain, name, uuid, options)?;
         let store = self.toolstack().await?;
@@ -29,10 +61,15 @@ impl World {
         Ok(domain)
     }
 
-    /// The domain stops by itself, as after `poweroff` or a crash, and is kept by the toolstack for now.
+    /// The domain powers off, and is kept by the toolstack for now.
     pub fn shutdown_domain(&self, domain: DomainId) {
+        self.stop_domain(domain, ShutdownReason::PowerOff);
+    }
+
+    /// The domain stops by itself, and is kept by the toolstack for now.
+    pub fn stop_domain(&self, domain: DomainId, reason: ShutdownReason) {
         if let Some(domain) = self.lock().domains.get_mut(&domain) {
-            domain.shutdown = true;
+            domain.shutdown = Some(reason);
         }
         self.xenstore().shut_down();
     }

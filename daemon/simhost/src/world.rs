@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use xenpcid_address::{DomainId, Sbdf};
-use xenpcid_host::{Errno, Host, HostError, Pirq};
+use xenpcid_host::{Errno, Host, HostError, HostUse, Pirq, Vcpu};
 use xenstore_protocol::memory::Server;
 
 use crate::device::SimDevice;
@@ -19,12 +19,14 @@ pub struct HostOptions {
     pub iommu: bool,
     /// The driver pci-stub is loaded in dom0.
     pub pci_stub: bool,
+    /// Pirqs that a guest can have beside those of the INTx lines: `extra_guest_irqs=` of Xen.
+    pub extra_guest_irqs: u32,
 }
 
 impl Default for HostOptions {
     /// A machine that can pass devices through.
     fn default() -> Self {
-        Self { iommu: true, pci_stub: true }
+        Self { iommu: true, pci_stub: true, extra_guest_irqs: 32 }
     }
 }
 
@@ -51,6 +53,8 @@ pub(crate) struct State {
     pub faults: Faults,
     pub ledger: Vec<Call>,
     pub violations: Vec<String>,
+    /// Where interrupts were moved, if not to where their guest runs.
+    pub moved_interrupts: BTreeMap<(DomainId, Pirq), u32>,
     next_domain: u16,
 }
 
@@ -74,6 +78,7 @@ impl World {
             faults: Faults::default(),
             ledger: Vec::new(),
             violations: Vec::new(),
+            moved_interrupts: BTreeMap::new(),
             next_domain: 1,
         };
         Self { shared: Arc::new(Shared { state: Mutex::new(state), store: Server::new() }) }
@@ -117,6 +122,25 @@ impl World {
         }
     }
 
+    /// What dom0 does with a function for as long as its own driver has it.
+    pub fn set_uses(&self, function: Sbdf, uses: Vec<HostUse>) {
+        if let Some(function) = self.lock().functions.get_mut(&function) {
+            function.uses = uses;
+        }
+    }
+
+    /// The CPUs of a domain; one that runs on the host's CPU 0 until this is said.
+    pub fn set_vcpus(&self, domain: DomainId, vcpus: Vec<Vcpu>) {
+        if let Some(domain) = self.lock().domains.get_mut(&domain) {
+            domain.vcpus = vcpus;
+        }
+    }
+
+    /// Has Xen deliver an interrupt of a domain to that CPU of the host, wherever the domain runs.
+    pub fn move_interrupt(&self, domain: DomainId, pirq: Pirq, cpu: u32) {
+        self.lock().moved_interrupts.insert((domain, pirq), cpu);
+    }
+
     /// Makes the `nth` call of `operation` from now on fail with `errno`, 1 being the next.
     pub fn fail(&self, operation: &'static str, nth: usize, errno: Errno) {
         self.lock().faults.add(Some(operation), nth, errno);
@@ -144,6 +168,12 @@ impl World {
     #[must_use]
     pub fn owner(&self, function: Sbdf) -> Option<DomainId> {
         self.lock().functions.get(&function).map(|function| function.owner)
+    }
+
+    /// Whether somebody keeps the domain from running; `None` if there is no such domain.
+    #[must_use]
+    pub fn is_paused(&self, domain: DomainId) -> Option<bool> {
+        self.lock().domains.get(&domain).map(|domain| domain.is_paused())
     }
 
     /// The function's configuration bytes as the hardware has them now; empty if there is no such function.

@@ -1,21 +1,28 @@
 //! Domctls by libxenctrl. This module is the only user of xenctrl-sys and uses nothing of it but these calls.
 #![expect(unsafe_code, reason = "libxenctrl is C")]
 
+use std::ffi::{CStr, c_char};
 use std::ptr::NonNull;
 
 use nix::errno::Errno;
 use nix::libc::c_int;
 use xenctrl_sys::{
     XEN_DOMCTL_DEV_RDM_RELAXED, xc_assign_device, xc_deassign_device, xc_domain_getinfolist,
-    xc_domain_iomem_permission, xc_domain_ioport_permission, xc_domain_irq_permission, xc_domaininfo_t, xc_interface,
-    xc_interface_close, xc_interface_open, xc_physinfo, xc_physinfo_t, xc_test_assign_device, xc_version,
+    xc_domain_iomem_permission, xc_domain_ioport_permission, xc_domain_irq_permission, xc_domain_pause,
+    xc_domain_unpause, xc_domaininfo_t, xc_interface, xc_interface_close, xc_interface_open, xc_physinfo,
+    xc_physinfo_t, xc_readconsolering, xc_send_debug_keys, xc_test_assign_device, xc_vcpu_getinfo, xc_vcpuinfo_t,
+    xc_version,
 };
 use xenpcid_address::{DomainId, Sbdf};
 
-use crate::{DomainInfo, HostError, HypervisorInfo, Pirq, ReservedMemory};
+use crate::{DomainInfo, HostError, HypervisorInfo, Pirq, ReservedMemory, ShutdownReason, Vcpu};
 
 /// Command of `xc_version` that gives the version as `major << 16 | minor` (`XENVER_version`).
 const XENVER_VERSION: c_int = 0;
+/// Command of `xc_version` that gives Xen's command line (`XENVER_commandline`).
+const XENVER_COMMAND_LINE: c_int = 9;
+/// Bytes of `xen_commandline_t`.
+const COMMAND_LINE: usize = 1024;
 /// `XEN_SYSCTL_PHYSCAP_directio`: an IOMMU is enabled.
 const PHYSCAP_DIRECTIO: u32 = 1 << 2;
 /// `XEN_DOMINF_dying`.
@@ -24,6 +31,10 @@ const DOMINF_DYING: u32 = 1 << 0;
 const DOMINF_HVM: u32 = 1 << 1;
 /// `XEN_DOMINF_shutdown`.
 const DOMINF_SHUTDOWN: u32 = 1 << 2;
+/// `XEN_DOMINF_paused`.
+const DOMINF_PAUSED: u32 = 1 << 3;
+/// `XEN_DOMINF_shutdownshift`: the reason is the byte from this bit on.
+const DOMINF_SHUTDOWN_SHIFT: u32 = 16;
 /// Domains asked for in one call.
 const DOMAINS_PER_CALL: usize = 128;
 
@@ -69,7 +80,18 @@ impl Libxenctrl {
         Ok(HypervisorInfo {
             version: (u16::from_be_bytes([major_high, major_low]), u16::from_be_bytes([minor_high, minor_low])),
             iommu: physical.capabilities & PHYSCAP_DIRECTIO != 0,
+            command_line: self.command_line()?,
         })
+    }
+
+    fn command_line(&self) -> Result<String, HostError> {
+        let mut buffer = [0_u8; COMMAND_LINE];
+        // SAFETY: the handle is open and the buffer has the size of `xen_commandline_t`, which is what is filled.
+        let result = unsafe {
+            xc_version(self.handle.as_ptr(), XENVER_COMMAND_LINE, buffer.as_mut_ptr().cast::<c_char>().cast())
+        };
+        Self::done("info", "Xen's command line", result)?;
+        Ok(String::from_utf8_lossy(buffer.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned())
     }
 
     /// At most `limit` domains with numbers from `first` on.
@@ -89,11 +111,88 @@ impl Libxenctrl {
                 domain: DomainId(info.domain),
                 uuid: info.handle,
                 dying: info.flags & DOMINF_DYING != 0,
-                shutdown: info.flags & DOMINF_SHUTDOWN != 0,
+                shutdown: (info.flags & DOMINF_SHUTDOWN != 0).then(|| {
+                    let [code, ..] = (info.flags >> DOMINF_SHUTDOWN_SHIFT).to_le_bytes();
+                    ShutdownReason::from_code(code)
+                }),
+                paused: info.flags & DOMINF_PAUSED != 0,
                 hvm: info.flags & DOMINF_HVM != 0,
             }));
         }
         Ok(domains)
+    }
+
+    pub fn vcpus(&self, domain: DomainId) -> Result<Vec<Vcpu>, HostError> {
+        let mut found = xc_domaininfo_t::default();
+        // SAFETY: the handle is open and `found` is room for one.
+        let count = unsafe { xc_domain_getinfolist(self.handle.as_ptr(), domain.0.into(), 1, &raw mut found) };
+        if Self::done("vcpus", format_args!("domain {domain}"), count)? == 0 || found.domain != domain.0 {
+            return Err(HostError::new("vcpus", format_args!("domain {domain}"), Errno::ESRCH));
+        }
+        let mut vcpus = Vec::new();
+        for id in 0..=found.max_vcpu_id {
+            let mut vcpu = xc_vcpuinfo_t::default();
+            // SAFETY: the handle is open and `vcpu` is the struct that is filled.
+            let result = unsafe { xc_vcpu_getinfo(self.handle.as_ptr(), domain.0.into(), id, &raw mut vcpu) };
+            match Self::done("vcpus", format_args!("vCPU {id} of domain {domain}"), result) {
+                Ok(_) => vcpus.push(Vcpu { id, online: vcpu.online != 0, cpu: vcpu.cpu }),
+                // Numbers can have gaps.
+                Err(error) if error.errno == Errno::ESRCH => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(vcpus)
+    }
+
+    /// Presses a key of Xen's console, and gives what Xen wrote to it since.
+    pub fn debug_key(&self, key: &CStr) -> Result<String, HostError> {
+        let mut position = 0;
+        self.console_since(&mut position)?;
+        // SAFETY: the handle is open and the key is a string that ends with 0.
+        let result = unsafe { xc_send_debug_keys(self.handle.as_ptr(), key.as_ptr()) };
+        Self::done("debug_key", key.to_string_lossy(), result)?;
+        self.console_since(&mut position)
+    }
+
+    /// What is in the ring of Xen's console from `position` on, which is then its end.
+    fn console_since(&self, position: &mut u32) -> Result<String, HostError> {
+        /// Nothing is cleared, and only what is new since `position` is given.
+        const KEEP: c_int = 0;
+        const SINCE: c_int = 1;
+        let mut text = Vec::new();
+        let mut buffer = vec![0_u8; 16384];
+        loop {
+            let mut length = u32::try_from(buffer.len()).unwrap_or(0);
+            // SAFETY: the handle is open, the buffer has room for `length` characters, and both numbers are ours.
+            let result = unsafe {
+                xc_readconsolering(
+                    self.handle.as_ptr(),
+                    buffer.as_mut_ptr().cast::<c_char>(),
+                    &raw mut length,
+                    KEEP,
+                    SINCE,
+                    &raw mut *position,
+                )
+            };
+            Self::done("console", "Xen's console", result)?;
+            let new = buffer.get(..usize::try_from(length).unwrap_or(0)).unwrap_or_default();
+            if new.is_empty() {
+                return Ok(String::from_utf8_lossy(&text).into_owned());
+            }
+            text.extend_from_slice(new);
+        }
+    }
+
+    pub fn pause(&self, domain: DomainId) -> Result<(), HostError> {
+        // SAFETY: the handle is open; the rest is a number.
+        let result = unsafe { xc_domain_pause(self.handle.as_ptr(), domain.0.into()) };
+        Self::done("pause", format_args!("domain {domain}"), result).map(drop)
+    }
+
+    pub fn unpause(&self, domain: DomainId) -> Result<(), HostError> {
+        // SAFETY: the handle is open; the rest is a number.
+        let result = unsafe { xc_domain_unpause(self.handle.as_ptr(), domain.0.into()) };
+        Self::done("unpause", format_args!("domain {domain}"), result).map(drop)
     }
 
     pub fn test_assign_device(&self, domain: DomainId, function: Sbdf) -> Result<(), HostError> {

@@ -263,7 +263,7 @@ pub(crate) fn conventional(config: &[u8]) -> Vec<(u8, u16)> {
 }
 
 /// Identifier and offset of each entry of the extended capability list.
-fn extended(config: &[u8]) -> Vec<(u16, u16)> {
+pub(super) fn extended(config: &[u8]) -> Vec<(u16, u16)> {
     let mut list: Vec<(u16, u16)> = Vec::new();
     let mut at = 0x100;
     while at >= 0x100 && config.len() == 4096 && list.iter().all(|(_, seen)| *seen != at) {

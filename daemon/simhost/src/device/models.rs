@@ -31,6 +31,20 @@ impl Image {
         image
     }
 
+    /// A header of type 1, without a device's BARs.
+    pub(super) fn bridge(length: usize) -> Self {
+        let header =
+            Header { vendor: 0x1b36, device: 0x000c, class: 0x06_0400, subsystem: [0x0000, 0x0000], interrupt_pin: 1 };
+        let mut image = Self::new(length, &header);
+        image.bytes(0x0e, &[0x01]);
+        image
+    }
+
+    /// A PCI Express capability of a port.
+    pub(super) fn express(&mut self, kind: u8) {
+        self.capabilities(&[(0x40, &[0x10, 0x02 | kind << 4, 0x00])]);
+    }
+
     fn bytes(&mut self, offset: usize, bytes: &[u8]) {
         self.config[offset..offset + bytes.len()].copy_from_slice(bytes);
     }

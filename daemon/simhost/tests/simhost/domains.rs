@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use pcifront_shim::SharedPage;
 use xenpcid_address::DomainId;
-use xenpcid_host::ReservedMemory;
-use xenpcid_simhost::{DomainOptions, SimDevice, World};
+use xenpcid_host::{Errno, ReservedMemory, ShutdownReason};
+use xenpcid_simhost::{DomainOptions, GuestError, SimDevice, SimGuest, World};
 use xenstore_protocol::pci_nodes::{DeviceOptions, NewDevice, PciNodes};
 use xenstore_protocol::{Client, ErrorName, Path};
 
@@ -77,7 +77,7 @@ async fn shutdown_and_destruction_are_told_to_who_watches() {
     world.destroy_domain(domain).await.unwrap();
     released.changed().await.unwrap();
 
-    assert!(stopped.shutdown && !stopped.dying);
+    assert_eq!((stopped.shutdown, stopped.dying), (Some(ShutdownReason::PowerOff), false));
     assert_eq!(world.host().hypervisor.domain(domain).unwrap(), None);
     for gone in ["/local/domain/1", "/libxl/1", VM] {
         assert!(!dom0.exists(&path(gone)).await.unwrap(), "{gone}");
@@ -158,4 +158,57 @@ async fn xl_destroy_takes_devices_away_before_it_asks_and_waits_in_vain_for_a_si
     assert_eq!(world.owner(NVME), Some(DomainId::IO));
     assert!(dom0.exists(nodes.backend()).await.unwrap(), "libxl leaves it behind");
     assert!(!dom0.exists(nodes.frontend()).await.unwrap());
+}
+
+#[tokio::test]
+async fn domain_runs_when_everybody_who_paused_it_has_unpaused_it() {
+    let world = World::new();
+    let hypervisor = world.host().hypervisor;
+    let domain = world.create_paused_domain("web1", UUID, DomainOptions::default()).await.unwrap();
+    let guest = SimGuest::start(&world, domain);
+
+    hypervisor.pause(domain).unwrap();
+    world.unpause_domain(domain);
+    let held = world.is_paused(domain);
+    let told = hypervisor.domain(domain).unwrap().unwrap().paused;
+    let leaks = world.leaks();
+    tokio::select! {
+        biased;
+        _ = guest.start_driver(NIC, 1) => panic!("a paused guest does nothing"),
+        () = std::future::ready(()) => {}
+    }
+    hypervisor.unpause(domain).unwrap();
+    let ran = guest.start_driver(NIC, 1).await.unwrap_err();
+
+    assert_eq!((held, told, world.is_paused(domain)), (Some(true), true, Some(false)));
+    assert_eq!(leaks, ["domain 1 is paused by the daemon"]);
+    assert!(matches!(ran, GuestError::NoBus));
+    assert!(world.leaks().is_empty());
+}
+
+#[tokio::test]
+async fn unpausing_what_the_daemon_did_not_pause_is_a_violation() {
+    let world = World::new();
+    let hypervisor = world.host().hypervisor;
+    let domain = world.create_paused_domain("web1", UUID, DomainOptions::default()).await.unwrap();
+
+    let of_the_toolstack = hypervisor.unpause(domain);
+    let running = hypervisor.unpause(domain).unwrap_err();
+
+    assert_eq!((of_the_toolstack, running.errno), (Ok(()), Errno::EINVAL));
+    assert_eq!(world.is_paused(domain), Some(false));
+    assert_eq!(world.violations().len(), 2, "{:?}", world.violations());
+}
+
+#[tokio::test]
+async fn pause_is_refused_for_dom0_for_no_domain_and_without_end() {
+    let world = World::new();
+    let hypervisor = world.host().hypervisor;
+    let domain = world.create_domain("web1", UUID, DomainOptions::default()).await.unwrap();
+
+    let often = (0..256).map(|_| hypervisor.pause(domain)).filter_map(Result::err).map(|error| error.errno);
+
+    assert_eq!(often.collect::<Vec<_>>(), [Errno::EOVERFLOW]);
+    assert_eq!(hypervisor.pause(DomainId::DOM0).unwrap_err().errno, Errno::EINVAL);
+    assert_eq!(hypervisor.pause(DomainId(99)).unwrap_err().errno, Errno::ESRCH);
 }

@@ -1,7 +1,7 @@
 //! Xen's rules, each with its errno.
 
 use xenpcid_address::{DomainId, Sbdf};
-use xenpcid_host::{Errno, Host, HostError, MsiVector, Pirq, ReservedMemory};
+use xenpcid_host::{Errno, Host, HostError, MsiVector, Pirq, ReservedMemory, ShutdownReason, Vcpu};
 use xenpcid_policy::Access;
 use xenpcid_simhost::{DomainOptions, HostOptions, Interrupt, SimDevice, World};
 
@@ -67,7 +67,8 @@ async fn domains_are_listed_with_what_the_toolstack_said() {
     world.shutdown_domain(domain);
 
     let info = hypervisor.domain(domain).unwrap().unwrap();
-    assert_eq!((info.uuid, info.hvm, info.shutdown, info.dying), ([7; 16], true, true, false));
+    assert_eq!((info.uuid, info.hvm, info.dying), ([7; 16], true, false));
+    assert_eq!((info.shutdown, info.paused), (Some(ShutdownReason::PowerOff), false));
     let listed: Vec<_> = hypervisor.domains().unwrap().into_iter().map(|info| info.domain).collect();
     assert_eq!(listed, [DomainId::DOM0, domain]);
     assert_eq!(hypervisor.domain(NOBODY).unwrap(), None);
@@ -310,9 +311,28 @@ fn preparation_needs_memory_decoding_and_d0() {
     config.write(Access::COMMAND, command).unwrap();
     config.write(Access::word(0x44), 3).unwrap();
     let asleep = errno(host.hypervisor.prepare_msix(NVME));
-    host.pci.reset(NVME).unwrap();
+    host.pci.reset(NVME, "flr").unwrap();
     config.write(Access::COMMAND, command).unwrap();
 
     assert_eq!((off, asleep), (Some(Errno::ENXIO), Some(Errno::ENXIO)));
     assert_eq!(errno(host.hypervisor.prepare_msix(NVME)), None);
+}
+
+#[tokio::test]
+async fn interrupts_go_where_their_domain_runs_until_they_are_moved() {
+    let (world, host, guest) = with_nvme().await;
+    let pirq = host.hypervisor.map_msi(guest, NVME, entry(0)).unwrap();
+    world.set_vcpus(guest, vec![Vcpu { id: 0, online: true, cpu: 3 }]);
+    let route = || {
+        let routes = host.hypervisor.interrupts().unwrap();
+        routes.into_iter().find(|route| route.bound == [(guest, pirq)]).unwrap()
+    };
+
+    let before = route();
+    world.move_interrupt(guest, pirq, 1);
+
+    assert_eq!((before.kind.as_str(), before.cpus), ("PCI-MSI/-X", [3].into()));
+    assert_eq!(route().cpus, [1].into());
+    assert_eq!(host.hypervisor.vcpus(guest).unwrap()[0].cpu, 3);
+    assert_eq!(errno(host.hypervisor.vcpus(NOBODY)), Some(Errno::ESRCH));
 }

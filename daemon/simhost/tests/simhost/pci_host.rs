@@ -8,12 +8,14 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use xenpcid_address::Sbdf;
-use xenpcid_host::{Errno, HostError, PciHost, Sysfs};
+use xenpcid_host::{Errno, HostError, HostUse, PciHost, Sysfs, VirtualFunctions, serial_number};
 use xenpcid_policy::{Access, ConfigSize};
-use xenpcid_simhost::{HostOptions, SimDevice, World};
+use xenpcid_simhost::{Bridge, HostOptions, SimDevice, VirtualFunctionAddress, World};
 
 use super::{ABSENT, NIC, NVME, OLD_NIC, PHYSICAL, VIRTUAL, world};
 
+const BRIDGE: Sbdf = Sbdf::from_devfn(0, 0, 0xe0);
+const BEHIND: Sbdf = Sbdf::from_devfn(0, 3, 0);
 const CACHE_LINE_SIZE: Access = Access::byte(0x0c);
 const MEMORY_AND_IO: u32 = 0x0003;
 const MASTER: u32 = 0x0004;
@@ -50,8 +52,8 @@ fn absent(host: &dyn PciHost) {
     assert_eq!(errno(host.set_enabled(ABSENT, true)), Some(Errno::ENOENT));
     assert_eq!(errno(host.set_power_policy(ABSENT, crate::PINNED)), Some(Errno::ENOENT));
     assert_eq!(errno(host.open_config(ABSENT)), Some(Errno::ENOENT));
-    assert_eq!(errno(host.reset(ABSENT)), Some(Errno::ENOTTY));
-    assert_eq!(errno(host.reset(OLD_NIC)), Some(Errno::ENOTTY));
+    assert_eq!(errno(host.reset(ABSENT, "flr")), Some(Errno::ENOTTY));
+    assert_eq!(errno(host.reset(OLD_NIC, "flr")), Some(Errno::ENOTTY));
     assert_eq!(errno(host.unbind(ABSENT)), None);
     assert!(host.reset_methods(ABSENT).unwrap().is_empty());
 }
@@ -139,7 +141,7 @@ fn reset(host: &dyn PciHost) {
     config.write(DEVICE_CONTROL, 0x2837).unwrap();
     config.write(MSIX_CONTROL, 0x8000).unwrap();
 
-    host.reset(NVME).unwrap();
+    host.reset(NVME, "flr").unwrap();
 
     assert_eq!(bars.map(|bar| config.read(bar).unwrap()), before);
     assert_eq!(config.read(Access::COMMAND).unwrap(), 0x6);
@@ -154,12 +156,25 @@ fn make_tree(root: &Path, host: &dyn PciHost) {
     fs::write(bus.join("drivers_probe"), "").unwrap();
     for function in host.functions().unwrap() {
         let description = host.describe(function).unwrap();
-        let directory = bus.join("devices").join(function.to_string());
+        let steps = steps(host, function);
+        let directory = steps.iter().fold(root.join("devices/pci0000:00"), |path, step| path.join(step.to_string()));
+        fs::create_dir_all(&directory).unwrap();
+        fs::create_dir_all(bus.join("devices")).unwrap();
+        symlink(&directory, bus.join("devices").join(function.to_string())).unwrap();
         fs::create_dir_all(directory.join("power")).unwrap();
         let file = |name: &str, text: String| fs::write(directory.join(name), text).unwrap();
         file("vendor", format!("{:#06x}\n", description.vendor));
         file("device", format!("{:#06x}\n", description.device));
         file("class", format!("{:#08x}\n", description.class));
+        file("subsystem_vendor", format!("{:#06x}\n", description.subsystem.0));
+        file("subsystem_device", format!("{:#06x}\n", description.subsystem.1));
+        if let Some(port) = host.port(function).unwrap() {
+            file("label", format!("{port}\n"));
+        }
+        if let Some(virtual_functions) = description.virtual_functions {
+            file("sriov_totalvfs", format!("{}\n", virtual_functions.total));
+            file("sriov_numvfs", format!("{}\n", virtual_functions.enabled));
+        }
         file("irq", format!("{}\n", description.interrupt));
         let line = |r: &xenpcid_policy::Resource| format!("{:#018x} {:#018x} {:#018x}\n", r.start, r.end, r.flags);
         file("resource", description.resources.iter().map(line).collect());
@@ -173,7 +188,8 @@ fn make_tree(root: &Path, host: &dyn PciHost) {
             file("reset", String::new());
         }
         if let Some(driver) = description.driver {
-            symlink(format!("../../drivers/{driver}"), directory.join("driver")).unwrap();
+            fs::create_dir_all(bus.join("drivers").join(&driver)).unwrap();
+            symlink(bus.join("drivers").join(driver), directory.join("driver")).unwrap();
         }
         if let Some(physical) = description.physical_function {
             symlink(format!("../{physical}"), directory.join("physfn")).unwrap();
@@ -182,6 +198,12 @@ fn make_tree(root: &Path, host: &dyn PciHost) {
         let dwords = config.size().dwords().map(|access| config.read(access).unwrap());
         fs::write(directory.join("config"), dwords.flat_map(u32::to_le_bytes).collect::<Vec<_>>()).unwrap();
     }
+}
+
+/// The bridges above a function, and it.
+fn steps(host: &dyn PciHost, function: Sbdf) -> Vec<Sbdf> {
+    let above = host.describe(function).unwrap().parent.map(|parent| steps(host, parent));
+    above.unwrap_or_default().into_iter().chain([function]).collect()
 }
 
 #[test]
@@ -203,10 +225,97 @@ fn sysfs_answers_as_the_simulated_host() {
 
     fixed(&sysfs);
 
+    described_alike(root.path(), &sysfs, &world);
+}
+
+fn described_alike(root: &Path, sysfs: &Sysfs, world: &World) {
     for function in world.host().pci.functions().unwrap() {
         let simulated = format!("{:?}", world.host().pci.describe(function).unwrap());
-        assert_eq!(format!("{:?}", sysfs.describe(function).unwrap()), simulated);
+        let real = format!("{:?}", sysfs.describe(function).unwrap());
+        assert_eq!(real.replace(root.to_str().unwrap(), "/sys"), simulated);
     }
+}
+
+#[test]
+fn place_of_a_function_and_its_virtual_functions_are_described_as_by_sysfs() {
+    let root = tempfile::tempdir().unwrap();
+    let world = World::new();
+    world.add_device(SimDevice::bridge(BRIDGE, Bridge::RootPort));
+    world.add_device(SimDevice::igb(BEHIND).behind(BRIDGE).with_port("Slot 3"));
+    world.host().pci.set_virtual_functions(BEHIND, 2).unwrap();
+    make_tree(root.path(), world.host().pci.as_ref());
+
+    described_alike(root.path(), &Sysfs::new(root.path()), &world);
+
+    let description = world.host().pci.describe(BEHIND).unwrap();
+    assert_eq!(description.path, "pci0000:00/1c.0/00.0");
+    assert_eq!(description.virtual_functions, Some(VirtualFunctions { total: 8, enabled: 2 }));
+    assert_eq!(serial_number(world.host().pci.open_config(BEHIND).unwrap().as_ref()), Ok(Some(0x0080_e5ff_ff12_3456)));
+}
+
+#[test]
+fn virtual_functions_come_without_drivers_and_go_with_the_physical_ones_driver() {
+    let world = world();
+    let host = world.host().pci;
+    let is_virtual =
+        |function: &Sbdf| host.describe(*function).unwrap().physical_function == Some(PHYSICAL) && *function != VIRTUAL;
+    let virtual_functions = || host.functions().unwrap().into_iter().filter(is_virtual).collect::<Vec<_>>();
+
+    host.set_virtual_functions(PHYSICAL, 3).unwrap();
+    let three = virtual_functions();
+    let drivers: Vec<_> = three.iter().map(|function| driver(host.as_ref(), *function)).collect();
+    host.set_virtual_functions(PHYSICAL, 1).unwrap();
+    let one = virtual_functions();
+    host.unbind(PHYSICAL).unwrap();
+
+    assert_eq!((three.len(), drivers), (3, vec![None; 3]));
+    assert_eq!(one, three[..1]);
+    assert_eq!(virtual_functions(), []);
+    assert_eq!(errno(host.set_virtual_functions(PHYSICAL, 1)), Some(Errno::ENOENT));
+    assert_eq!(errno(host.set_virtual_functions(NIC, 1)), Some(Errno::EOPNOTSUPP));
+}
+
+#[test]
+fn virtual_functions_are_limited_and_have_addresses_of_their_own() {
+    let world = world();
+    let host = world.host().pci;
+    let mac = Some([2, 0, 0, 0, 0, 1]);
+    let is_virtual =
+        |function: &Sbdf| host.describe(*function).unwrap().physical_function == Some(PHYSICAL) && *function != VIRTUAL;
+
+    assert_eq!(errno(host.set_virtual_functions(PHYSICAL, 9)), Some(Errno::ERANGE));
+    host.set_virtual_functions(PHYSICAL, 2).unwrap();
+    let virtual_functions: Vec<Sbdf> = host.functions().unwrap().into_iter().filter(is_virtual).collect();
+    let [first, second] = virtual_functions.as_slice() else { panic!("{virtual_functions:?}") };
+    host.set_virtual_function_address(*second, mac, None).unwrap();
+    host.set_virtual_function_address(*second, None, Some(7)).unwrap();
+
+    assert_eq!(world.virtual_function_address(*second), VirtualFunctionAddress { mac, vlan: 7 });
+    assert_eq!(world.virtual_function_address(*first), VirtualFunctionAddress::default());
+    assert_eq!(errno(host.set_virtual_function_address(*first, None, Some(4096))), Some(Errno::EINVAL));
+    assert_eq!(errno(host.set_virtual_function_address(NIC, mac, None)), Some(Errno::EINVAL));
+    assert!(world.leaks().iter().any(|leak| leak.contains("still has")), "{:?}", world.leaks());
+    host.set_virtual_function_address(*second, Some([0; 6]), Some(0)).unwrap();
+    assert_eq!(world.virtual_function_address(*second), VirtualFunctionAddress::default());
+    assert_eq!(world.leaks(), [""; 0]);
+}
+
+#[test]
+fn dom0_uses_a_function_while_its_driver_has_it() {
+    let world = world();
+    let host = world.host().pci;
+    let uses = vec![HostUse::DefaultRoute { interface: "xenbr0".to_owned() }];
+    world.set_uses(NIC, uses.clone());
+
+    let with_driver = host.uses(NIC).unwrap();
+    host.unbind(NIC).unwrap();
+    let without = host.uses(NIC).unwrap();
+    host.bind(NIC, "e1000e").unwrap();
+
+    assert_eq!((with_driver, without), (uses.clone(), Vec::new()));
+    assert_eq!(host.uses(NIC), Ok(uses));
+    assert_eq!(errno(host.bind(NIC, "floppy")), Some(Errno::ENOENT));
+    assert_eq!(errno(host.bind(NIC, "nvme")), Some(Errno::ENODEV));
 }
 
 #[test]
@@ -250,7 +359,7 @@ fn function_asleep_is_woken_by_reset_and_by_enabling_with_its_addresses() {
     let read = || REGISTERS.map(|register| config.read(register).unwrap());
 
     config.write(PMCSR, 3).unwrap();
-    host.reset(NVME).unwrap();
+    host.reset(NVME, "flr").unwrap();
     let after_reset = read();
     config.write(PMCSR, 3).unwrap();
     host.set_enabled(NVME, true).unwrap();
@@ -279,7 +388,7 @@ fn function_that_does_not_answer_reads_all_ones_and_cannot_be_reset() {
 
     config.write(CACHE_LINE_SIZE, 0x40).unwrap();
     let silent = config.read(CACHE_LINE_SIZE).unwrap();
-    let reset = errno(host.reset(NIC));
+    let reset = errno(host.reset(NIC, "pm"));
     world.set_responding(NIC, true);
 
     assert_eq!((silent, reset), (0xff, Some(Errno::ENOTTY)));

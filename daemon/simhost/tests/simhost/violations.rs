@@ -1,7 +1,7 @@
 //! What Xen and Linux let pass and a real host would be harmed by, and what a device reaches.
 
 use xenpcid_address::DomainId;
-use xenpcid_host::{Errno, MsiVector};
+use xenpcid_host::{Errno, MsiVector, ShutdownReason};
 use xenpcid_policy::Access;
 use xenpcid_simhost::Interrupt;
 
@@ -31,7 +31,7 @@ async fn preparation_of_a_guests_device_crashes_the_guest() {
 
     host.hypervisor.prepare_msix(NVME).unwrap();
 
-    assert!(host.hypervisor.domain(domain).unwrap().unwrap().shutdown);
+    assert_eq!(host.hypervisor.domain(domain).unwrap().unwrap().shutdown, Some(ShutdownReason::Crash));
     assert!(world.violations()[0].contains("crashes that domain"), "{:?}", world.violations());
 }
 
@@ -95,7 +95,7 @@ async fn reset_between_guests_and_before_dom0_is_what_is_asked_for() {
     let (world, host, first) = with_nvme().await;
     let second = domain(&world).await;
     host.hypervisor.deassign_device(first, NVME).unwrap();
-    host.pci.reset(NVME).unwrap();
+    host.pci.reset(NVME, "flr").unwrap();
     assign(&host, second, NVME).unwrap();
     host.hypervisor.deassign_device(second, NVME).unwrap();
     let before = world.violations();
