@@ -2,18 +2,19 @@ use std::io::{self, Read, Write};
 use std::marker::PhantomData;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::interface::Method;
 use crate::message::{Call, Inbox, Reply, frame};
+use crate::operations::Step;
 use crate::refusal::Refusal;
 
 /// Bytes of the longest reply that is read.
 const LONGEST_REPLY: usize = 64 << 20;
 
-/// How long the daemon may take to answer: a reset of a device can last a minute.
+/// How long the daemon may take to answer a call that replies once: it may have to wait for the host.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Why a call has no result.
@@ -37,6 +38,9 @@ pub enum ClientError {
     /// The daemon takes its time.
     #[error("xenpcid does not answer on {}: `journalctl -u xenpcid` may say what it is at", .0.display())]
     NoAnswer(PathBuf),
+    /// The caller's time is up.
+    #[error("it is not done yet, and goes on: `xenpci watch` and `xenpci status` show how")]
+    GaveUp,
     /// The connection was closed.
     #[error("xenpcid closed the connection before it answered: did it end? See `journalctl -u xenpcid`")]
     Closed,
@@ -79,7 +83,11 @@ impl ClientError {
         match self {
             Self::NoSocket(_) | Self::NotRunning(_) | Self::NotPermitted(_) | Self::NoAnswer(_) => true,
             Self::Closed | Self::Io { .. } | Self::Refused(Refusal::PermissionDenied {}) => true,
-            Self::Malformed { .. } | Self::TooLong(_) | Self::Refused(_) | Self::RefusedOtherwise { .. } => false,
+            Self::GaveUp
+            | Self::Malformed { .. }
+            | Self::TooLong(_)
+            | Self::Refused(_)
+            | Self::RefusedOtherwise { .. } => false,
         }
     }
 }
@@ -91,6 +99,9 @@ pub struct Client {
     path: PathBuf,
     /// What was received of replies that were not taken yet.
     received: Inbox,
+    /// How long a reply may take; any time if `None`.
+    patience: Option<Duration>,
+    deadline: Option<Instant>,
 }
 
 impl Client {
@@ -104,11 +115,15 @@ impl Client {
             Ok(stream) => stream,
             Err(error) => return Err(failed(path, error)),
         };
-        let patience = |()| stream.set_write_timeout(Some(PATIENCE));
-        match stream.set_read_timeout(Some(PATIENCE)).and_then(patience) {
-            Ok(()) => Ok(Self { stream, path, received: Inbox::default() }),
+        match stream.set_write_timeout(Some(PATIENCE)) {
+            Ok(()) => Ok(Self { stream, path, received: Inbox::default(), patience: Some(PATIENCE), deadline: None }),
             Err(error) => Err(failed(path, error)),
         }
+    }
+
+    /// From that moment on every call ends with [`ClientError::GaveUp`], also one that is waited for then.
+    pub fn give_up_at(&mut self, deadline: Instant) {
+        self.deadline = Some(deadline);
     }
 
     /// Calls a method that replies once.
@@ -120,7 +135,27 @@ impl Client {
         Ok(self.receive::<M>()?.0)
     }
 
-    /// Calls a method that replies as often as there is something to tell.
+    /// Calls a method that tells its progress, and waits for its result as long as it takes; `None` if the call said that
+    /// it does not want to wait for one.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn operate<M, T>(&mut self, parameters: &M, mut progress: impl FnMut(&str)) -> Result<Option<T>, ClientError>
+    where
+        M: Method<Reply = Step<T>>,
+    {
+        let mut last = None;
+        for step in self.call_more(parameters)? {
+            let Step { progress: line, result } = step?;
+            if let Some(line) = line {
+                progress(&line);
+            }
+            last = result;
+        }
+        Ok(last)
+    }
+
+    /// Calls a method that replies as often as there is something to tell, with any time in between.
     ///
     /// # Errors
     /// [`ClientError`], also in place of a reply; then that was the last.
@@ -130,6 +165,7 @@ impl Client {
     }
 
     fn send<M: Method>(&mut self, parameters: &M, more: bool) -> Result<(), ClientError> {
+        self.patience = (!more).then_some(PATIENCE);
         let malformed = |source| ClientError::Malformed { method: M::NAME, source };
         let parameters = Some(serde_json::to_value(parameters).map_err(malformed)?);
         let call = Call { method: M::NAME.to_owned(), parameters, oneway: false, more, upgrade: false };
@@ -164,11 +200,19 @@ impl Client {
             if self.received.len() > LONGEST_REPLY {
                 return Err(ClientError::TooLong(self.path.clone()));
             }
+            let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return Err(ClientError::GaveUp);
+            }
+            let timeout = left.into_iter().chain(self.patience).min();
+            self.stream.set_read_timeout(timeout).map_err(|error| failed(self.path.clone(), error))?;
             let mut chunk = [0; 16 << 10];
             match self.stream.read(&mut chunk) {
                 Ok(0) => return Err(ClientError::Closed),
                 Ok(length) => self.received.bytes().extend(chunk.iter().take(length)),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // The deadline, which is looked at above.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && timeout == left => {}
                 Err(error) => return Err(failed(self.path.clone(), error)),
             }
         }

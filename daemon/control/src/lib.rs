@@ -10,30 +10,52 @@
 //!   Client::call ───────► JSON, NUL ────────────────────► Server ──► Admission: who may
 //!        ▲                                                   │
 //!        │                                                dispatch ──► Service (what the daemon does)
-//!        └─────────────── JSON, NUL ◄────────────────────────┘
+//!        │                                                   │            │
+//!        └─────────────── JSON, NUL ◄────────────────────────┴────────────┘
+//!                         once, or with "more": Progress, Events
 //! ```
+//! An operation ([`Attach`] and its like) runs in a task of its own: a client that goes away ends what it is sent, not
+//! the operation. [`Events`] go to each [`Watcher`] through a bounded queue; a slow one loses some and is told how many.
 //! [`memory`] is a service of recorded answers, for tests of clients.
 #![forbid(unsafe_code)]
 
 mod admission;
 mod client;
+mod denied;
+mod description;
 mod dispatch;
+mod events;
 mod interface;
 pub mod memory;
 mod message;
+mod operations;
+mod progress;
 mod refusal;
 mod server;
 mod types;
 
-pub use admission::Admission;
+pub use admission::{Admission, GroupError, Rights};
 pub use client::{Client, ClientError, Replies};
+pub use denied::{Denied, Operation, Outcome};
+pub use description::{DeviceDescription, Resource, WrongDescription};
 pub use dispatch::Service;
-pub use interface::{DeniedReply, Description, DeviceReply, DevicesReply, ServiceInfo};
-pub use interface::{DescribeDevice, GetInfo, GetInterfaceDescription, GetStatus, ListDenied, ListDevices, Method};
+pub use events::{Event, EventKind, Events, Watcher};
+pub use interface::{
+    DeniedReply, Description, DeviceReply, DevicesReply, DomainsReply, EventReply, FindingsReply, FunctionsReply,
+    InterruptsReply, PlanReply, ServiceInfo,
+};
+pub use interface::{
+    DescribeDevice, Examine, GetInfo, GetInterfaceDescription, GetPlan, GetStatus, ListDenied, ListDevices,
+    ListDomains, ListFunctions, ListInterrupts, Method, Watch,
+};
+pub use operations::{Apply, Attach, Claim, Detach, Release};
+pub use operations::{AttachDevice, Attached, Claimed, Options, ReservedMemory, Reset, Step};
+pub use progress::Progress;
 pub use refusal::Refusal;
 pub use server::{BindError, Limits, Server};
 pub use types::{
-    Denied, Device, DeviceDescription, DeviceState, Guest, Operation, Outcome, Resource, Status, WrongDescription,
+    Action, ActionKind, BusDevice, Device, DeviceState, Domain, FailedReset, Finding, Function, Guest, Interrupt,
+    InterruptKind, Plan, ResetReport, Status,
 };
 
 /// Where the daemon's socket is, unless it is told otherwise.

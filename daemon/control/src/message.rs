@@ -80,6 +80,11 @@ pub(crate) fn frame(message: &impl Serialize) -> serde_json::Result<Vec<u8>> {
 }
 
 impl Reply {
+    /// One with a result: the last, or one that others follow.
+    pub(crate) fn with(parameters: Value, continues: bool) -> Self {
+        Self { error: None, parameters: Some(parameters), continues }
+    }
+
     /// The result, or what the call was refused with; `Err(None)` for an error that is not known here.
     pub(crate) fn result(self) -> Result<Value, Option<Refusal>> {
         let parameters = self.parameters.unwrap_or_else(|| Value::Object(serde_json::Map::new()));

@@ -1,5 +1,6 @@
 use serde::{Deserialize, Serialize};
-use xenpcid_address::Sbdf;
+
+use crate::types::{Finding, Guest};
 
 /// An error as it goes over the socket: what a call is refused with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
@@ -41,21 +42,104 @@ pub enum Refusal {
     #[error("the method gives several replies and has to be called with \"more\"")]
     #[serde(rename = "org.varlink.service.ExpectedMore")]
     ExpectedMore {},
-    /// The device is not declared.
-    #[error(
-        "{device} is not declared: add it to the devices of a domain in the configuration (`xenpcid --help` says where that is)"
-    )]
+    /// There is no such domain.
+    #[error("there is no domain {domain}: see `xl list`")]
+    #[serde(rename = "io.xenpcid.Control.DomainNotFound")]
+    DomainNotFound {
+        /// As it was called.
+        domain: String,
+    },
+    /// The domain cannot have devices.
+    #[error("domain {domain} cannot have devices: {reason}")]
+    #[serde(rename = "io.xenpcid.Control.DomainNotSuitable")]
+    DomainNotSuitable {
+        /// Its name.
+        domain: String,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// Nothing has that address or name.
+    #[error("{device} is neither declared nor claimed: `xenpci status` lists what is, `xenpci tree` all of the host")]
     #[serde(rename = "io.xenpcid.Control.DeviceNotFound")]
     DeviceNotFound {
-        /// The device.
-        device: Sbdf,
+        /// As it was called.
+        device: String,
     },
     /// The device is declared and has not been claimed.
-    #[error("{device} is declared, but has not been claimed; the log of xenpcid says why (`journalctl -u xenpcid`)")]
+    #[error("{device} is declared, but has not been claimed: `xenpci status` says why")]
     #[serde(rename = "io.xenpcid.Control.DeviceNotClaimed")]
     DeviceNotClaimed {
         /// The device.
-        device: Sbdf,
+        device: String,
+    },
+    /// The device is dom0's.
+    #[error("{device} is dom0's: claim it first (`xenpci claim {device}`), or attach it with --seize")]
+    #[serde(rename = "io.xenpcid.Control.NotAssignable")]
+    NotAssignable {
+        /// The device.
+        device: String,
+    },
+    /// A guest has the device already.
+    #[error(
+        "{device} is assigned to {} ({}) already: detach it there first (`xenpci detach {} {device}`)",
+        .guest.name, .guest.id, .guest.id
+    )]
+    #[serde(rename = "io.xenpcid.Control.AlreadyAssigned")]
+    AlreadyAssigned {
+        /// The device.
+        device: String,
+        /// Who has it.
+        guest: Guest,
+    },
+    /// The domain does not have the device.
+    #[error("domain {domain} does not have {device}: `xenpci status` says who has what")]
+    #[serde(rename = "io.xenpcid.Control.NotAttached")]
+    NotAttached {
+        /// As it was called.
+        device: String,
+        /// As it was called.
+        domain: String,
+    },
+    /// Something else is being done with the device or domain.
+    #[error("{object} is busy with another operation: try again when that has ended (`xenpci watch` shows it)")]
+    #[serde(rename = "io.xenpcid.Control.Busy")]
+    Busy {
+        /// The device or domain.
+        object: String,
+    },
+    /// Safety checks failed.
+    #[error("{device} cannot be had: {}", messages(.findings))]
+    #[serde(rename = "io.xenpcid.Control.ChecksFailed")]
+    ChecksFailed {
+        /// The device.
+        device: String,
+        /// Every reason that is not allowed.
+        findings: Vec<Finding>,
+    },
+    /// There is no safety check with such a key.
+    #[error("no safety check has the key {key}; there are {}", .known.join(", "))]
+    #[serde(rename = "io.xenpcid.Control.UnknownKey")]
+    UnknownKey {
+        /// As it was called.
+        key: String,
+        /// All that there are.
+        known: Vec<String>,
+    },
+    /// The guest did not do its part in time. Nothing has changed.
+    #[error("domain {domain} did not answer in time: {reason}")]
+    #[serde(rename = "io.xenpcid.Control.GuestTimeout")]
+    GuestTimeout {
+        /// Its name.
+        domain: String,
+        /// What it did not do, and what to do.
+        reason: String,
+    },
+    /// The configuration is wrong. Nothing has changed.
+    #[error("the configuration is wrong, and nothing was changed: {text}")]
+    #[serde(rename = "io.xenpcid.Control.ConfigurationInvalid")]
+    ConfigurationInvalid {
+        /// What is wrong, and where.
+        text: String,
     },
     /// It was tried and did not work.
     #[error("{reason}")]
@@ -71,4 +155,8 @@ pub enum Refusal {
         /// Why.
         reason: String,
     },
+}
+
+fn messages(findings: &[Finding]) -> String {
+    findings.iter().map(|finding| finding.message.as_str()).collect::<Vec<_>>().join("; ")
 }

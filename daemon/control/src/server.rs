@@ -1,21 +1,26 @@
+use std::cell::Cell;
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+use serde::Serialize;
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixSocket, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::admission::Admission;
-use crate::dispatch::{self, Service};
-use crate::message::{Call, Inbox, frame};
+use crate::admission::{Admission, Rights};
+use crate::dispatch::{self, Answer, Service};
+use crate::events::Watcher;
+use crate::message::{Call, Inbox, Reply, frame};
+use crate::progress::{News, Running};
 use crate::refusal::Refusal;
 
 /// Connections that wait to be accepted.
@@ -37,6 +42,9 @@ impl Default for Limits {
         Self { message: 64 << 10, connections: 32, idle: Duration::from_secs(60) }
     }
 }
+
+/// At most one refused connection in this time is logged.
+const COMPLAINTS: Duration = Duration::from_secs(1);
 
 /// Why there is no socket.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +74,8 @@ pub struct Server {
     path: PathBuf,
     admission: Admission,
     limits: Limits,
+    /// When a refused connection was last logged: anybody can be refused as often as he likes.
+    complained: Cell<Option<Instant>>,
 }
 
 impl Server {
@@ -88,14 +98,28 @@ impl Server {
         // Nobody can connect before there is somebody who listens.
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed("set the permissions of"))?;
         let listener = socket.listen(BACKLOG).map_err(failed("listen on"))?;
-        Ok(Self { listener, path: path.to_owned(), admission: Admission::default(), limits: Limits::default() })
+        Ok(Self {
+            listener,
+            path: path.to_owned(),
+            admission: Admission::default(),
+            limits: Limits::default(),
+            complained: Cell::default(),
+        })
     }
 
-    /// With other users than root and this process' own.
-    #[must_use]
-    pub fn with_admission(mut self, admission: Admission) -> Self {
+    /// With other callers than root and this process' own user: the socket becomes the group's whose members may read.
+    ///
+    /// # Errors
+    /// [`BindError::Io`]: its permissions could not be changed.
+    pub fn with_admission(mut self, admission: Admission) -> Result<Self, BindError> {
+        let failed = |operation, source| BindError::Io { operation, path: self.path.clone(), source };
+        if let Some(group) = admission.readers() {
+            chown(&self.path, None, Some(group)).map_err(|source| failed("give to the read-only group", source))?;
+            fs::set_permissions(&self.path, fs::Permissions::from_mode(0o660))
+                .map_err(|source| failed("set the permissions of", source))?;
+        }
         self.admission = admission;
-        self
+        Ok(self)
     }
 
     /// With other limits than the default ones.
@@ -117,20 +141,24 @@ impl Server {
     pub async fn run(self, service: impl Service + 'static) {
         let service = Rc::new(service);
         let mut connections = JoinSet::new();
+        let mut readers = 0_usize;
         loop {
-            while connections.len() >= self.limits.connections {
-                connections.join_next().await;
-            }
+            let is_full = connections.len() >= self.limits.connections;
             tokio::select! {
-                accepted = self.listener.accept() => match accepted {
+                Some(ended) = connections.join_next() => {
+                    // One that ended in a panic is taken for a reader: they get a place too many, and nobody one too few.
+                    readers = readers.saturating_sub(usize::from(ended.is_ok_and(|rights| rights == Rights::Reads)));
+                }
+                accepted = self.listener.accept(), if !is_full => match accepted {
                     Ok((stream, _)) => {
-                        let uid = stream.peer_cred().map(|peer| peer.uid());
-                        if uid.as_ref().is_ok_and(|uid| self.admission.admits(*uid)) {
-                            let connection = Connection { stream, received: Inbox::default(), limits: self.limits };
-                            connections.spawn_local(connection.serve(service.clone()));
-                        } else {
-                            tracing::warn!(?uid, "a connection to the control socket is refused");
-                            refuse(&stream, &Refusal::PermissionDenied {});
+                        if let Some(rights) = self.admit(&stream, readers) {
+                            readers += usize::from(rights == Rights::Reads);
+                            let (limits, service) = (self.limits, service.clone());
+                            let connection = Connection { stream, received: Inbox::default(), limits, rights };
+                            connections.spawn_local(async move {
+                                connection.serve(service).await;
+                                rights
+                            });
                         }
                     }
                     // Out of file descriptors, most likely: what helps is that a connection ends.
@@ -138,10 +166,29 @@ impl Server {
                         tracing::warn!(%error, "a connection to the control socket cannot be accepted");
                         tokio::time::sleep(Duration::from_secs(1)).await;
                     }
-                },
-                Some(_) = connections.join_next() => {}
+                }
             }
         }
+    }
+
+    /// What the client may do; if that is nothing, it is told why. Those who may only read have half of the connections at
+    /// most, so that they cannot keep root out.
+    fn admit(&self, stream: &UnixStream, readers: usize) -> Option<Rights> {
+        let peer = stream.peer_cred();
+        let refusal = match peer.as_ref().ok().and_then(|peer| self.admission.rights(peer)) {
+            Some(Rights::Reads) if readers >= self.limits.connections / 2 => {
+                let reason = "too many members of the read-only group are connected: try again later".to_owned();
+                Refusal::Failed { reason }
+            }
+            Some(rights) => return Some(rights),
+            None => Refusal::PermissionDenied {},
+        };
+        if self.complained.get().is_none_or(|last| last.elapsed() >= COMPLAINTS) {
+            tracing::warn!(?peer, %refusal, "a connection to the control socket is refused");
+            self.complained.set(Some(Instant::now()));
+        }
+        refuse(stream, &refusal);
+        None
     }
 }
 
@@ -188,6 +235,7 @@ struct Connection {
     /// What was received of calls that were not answered yet.
     received: Inbox,
     limits: Limits,
+    rights: Rights,
 }
 
 /// Why a connection ends.
@@ -205,9 +253,9 @@ impl From<io::Error> for Ended {
 }
 
 impl Connection {
-    async fn serve<S: Service>(mut self, service: Rc<S>) {
+    async fn serve<S: Service + 'static>(mut self, service: Rc<S>) {
         loop {
-            if let Err(ended) = self.answer_next(&*service).await {
+            if let Err(ended) = self.answer_next(&service).await {
                 if let Ended::Because(refusal) = ended {
                     tracing::debug!(%refusal, "a connection to the control socket is closed");
                     refuse(&self.stream, &refusal);
@@ -217,21 +265,62 @@ impl Connection {
         }
     }
 
-    async fn answer_next(&mut self, service: &impl Service) -> Result<(), Ended> {
+    async fn answer_next<S: Service + 'static>(&mut self, service: &Rc<S>) -> Result<(), Ended> {
         let Ok(message) = timeout(self.limits.idle, self.next_message()).await else {
             return Err(Ended::Silently);
         };
-        let bad = |error: serde_json::Error| Ended::Because(Refusal::BadMessage { reason: error.to_string() });
-        let call: Call = serde_json::from_slice(&message?).map_err(bad)?;
-        let oneway = call.oneway;
-        let reply = dispatch::reply(service, call).await.map_err(bad)?;
-        if oneway {
-            return Ok(());
+        let call: Call = serde_json::from_slice(&message?).map_err(not_a_message)?;
+        let (oneway, more) = (call.oneway, call.more);
+        match dispatch::answer(service, call, self.rights).await {
+            // What was begun goes on.
+            _ if oneway => Ok(()),
+            Ok(Answer::Once(result)) => self.send(&Reply::with(result, false)).await,
+            Ok(Answer::Operation(running)) => self.follow(running, more).await,
+            Ok(Answer::Events(watcher)) => self.watch(watcher).await,
+            // Written out, a refusal is a reply.
+            Err(refusal) => self.send(&refusal).await,
         }
-        let Ok(written) = timeout(self.limits.idle, self.stream.write_all(&reply)).await else {
-            return Err(Ended::Silently);
-        };
-        Ok(written?)
+    }
+
+    /// Replies with what an operation tells.
+    async fn follow(&mut self, mut running: Running, more: bool) -> Result<(), Ended> {
+        loop {
+            match running.next().await {
+                News::Line(line) if more => {
+                    self.send(&Reply::with(json!({ "progress": line, "result": null }), true)).await?;
+                }
+                News::Line(_) => {}
+                News::Answer(Ok(result)) => {
+                    return self.send(&Reply::with(json!({ "progress": null, "result": result }), false)).await;
+                }
+                News::Answer(Err(refusal)) => return self.send(&refusal).await,
+            }
+        }
+    }
+
+    /// Replies with what happens until the client goes away. Calls that it sends meanwhile wait.
+    async fn watch(&mut self, mut watcher: Watcher) -> Result<(), Ended> {
+        self.send(&Reply::with(json!({ "event": null }), true)).await?;
+        loop {
+            let has_room = self.received.len() < self.limits.message;
+            tokio::select! {
+                event = watcher.next() => match event {
+                    Some(event) => self.send(&Reply::with(json!({ "event": event }), true)).await?,
+                    None => return self.send(&Reply::with(json!({ "event": null }), false)).await,
+                },
+                length = self.stream.read_buf(self.received.bytes()), if has_room => if length? == 0 {
+                    return Err(Ended::Silently);
+                }
+            }
+        }
+    }
+
+    async fn send(&mut self, message: &impl Serialize) -> Result<(), Ended> {
+        let bytes = frame(message).map_err(not_a_message)?;
+        match timeout(self.limits.idle, self.stream.write_all(&bytes)).await {
+            Ok(written) => Ok(written?),
+            Err(_) => Err(Ended::Silently),
+        }
     }
 
     /// The bytes before the next NUL.
@@ -251,33 +340,76 @@ impl Connection {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "how map_err calls it")]
+fn not_a_message(error: serde_json::Error) -> Ended {
+    Ended::Because(Refusal::BadMessage { reason: error.to_string() })
+}
+
 #[cfg(test)]
 mod tests {
+    use nix::unistd::getegid;
     use tokio::task::{LocalSet, spawn_blocking};
 
     use super::*;
     use crate::memory::Recorded;
-    use crate::{Client, ClientError, ListDevices};
+    use crate::{Apply, Client, ClientError, DescribeDevice, ListDevices};
 
-    #[test]
-    fn connection_of_a_user_who_is_not_admitted_is_told_so_and_closed() {
+    /// What `client` makes of a server with these limits and this admission, on a socket of its path.
+    fn under<T: Send + 'static>(
+        admission: Admission,
+        limits: Limits,
+        client: impl FnOnce(PathBuf) -> T + Send + 'static,
+    ) -> T {
         let folder = tempfile::TempDir::new().unwrap();
         let path = folder.path().join("control");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         LocalSet::new().block_on(&runtime, async {
-            let server = Server::bind(&path).unwrap().with_admission(Admission::nobody());
-            let client = spawn_blocking(move || {
-                let mut client = Client::connect(&path).unwrap();
-                (client.call(&ListDevices {}).unwrap_err(), client.call(&ListDevices {}).unwrap_err())
-            });
+            let server = Server::bind(&path).unwrap().with_admission(admission).unwrap().with_limits(limits);
             tokio::select! {
                 () = server.run(Recorded::default()) => unreachable!(),
-                errors = client => {
-                    let (first, second) = errors.unwrap();
-                    assert!(matches!(first, ClientError::Refused(Refusal::PermissionDenied {})), "{first}");
-                    assert!(matches!(second, ClientError::Closed), "{second}");
-                }
+                outcome = spawn_blocking(move || client(path)) => outcome.unwrap(),
             }
+        })
+    }
+
+    fn is_denied<T>(result: Result<T, ClientError>) -> bool {
+        matches!(result, Err(ClientError::Refused(Refusal::PermissionDenied {})))
+    }
+
+    #[test]
+    fn connection_of_a_user_who_is_not_admitted_is_told_so_and_closed() {
+        under(Admission::nobody_but(None), Limits::default(), |path| {
+            let mut client = Client::connect(&path).unwrap();
+            assert!(is_denied(client.call(&ListDevices {})));
+            assert!(matches!(client.call(&ListDevices {}), Err(ClientError::Closed)));
+        });
+    }
+
+    #[test]
+    fn member_of_the_read_only_group_may_list_and_not_change() {
+        let readers = Admission::nobody_but(Some(getegid().as_raw()));
+        under(readers, Limits::default(), |path| {
+            let mode = fs::metadata(&path).unwrap().permissions().mode();
+            let mut client = Client::connect(&path).unwrap();
+            assert!(client.call(&ListDevices {}).is_ok());
+            assert!(is_denied(client.call(&DescribeDevice { device: xenpcid_address::Sbdf::from_devfn(0, 0, 0) })));
+            assert!(is_denied(client.operate(&Apply { wait: true }, |_| ())));
+            assert!(client.call(&ListDevices {}).is_ok());
+            assert_eq!(mode & 0o7777, 0o660);
+        });
+    }
+
+    #[test]
+    fn readers_have_half_of_the_connections_and_each_place_again_that_one_leaves() {
+        let readers = Admission::nobody_but(Some(getegid().as_raw()));
+        under(readers, Limits { connections: 3, ..Limits::default() }, |path| {
+            let mut first = Client::connect(&path).unwrap();
+            assert!(first.call(&ListDevices {}).is_ok());
+            let error = Client::connect(&path).unwrap().call(&ListDevices {}).unwrap_err();
+            assert!(matches!(error, ClientError::Refused(Refusal::Failed { .. })), "{error}");
+            drop(first);
+            // The server notices in its own time.
+            while Client::connect(&path).unwrap().call(&ListDevices {}).is_err() {}
         });
     }
 }

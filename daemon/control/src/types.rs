@@ -1,6 +1,5 @@
 use serde::{Deserialize, Serialize};
 use xenpcid_address::Sbdf;
-use xenpcid_policy::Snapshot;
 
 /// A domain of the host.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -15,23 +14,64 @@ pub struct Guest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DeviceState {
-    /// In dom0; the claim has not been tried yet, or failed, and the log says why.
+    /// No device of the host matches the identity that is declared.
+    Missing,
+    /// In dom0; it is to be claimed when it is wanted, or the claim failed, and `problem` says why.
     Unclaimed,
+    /// Being taken from dom0's driver.
+    Claiming,
     /// Claimed, reset, and ready for a guest; its DMA reaches nothing.
     Quarantined,
-    /// A guest has it.
+    /// A guest has it, or it is being given to one or taken from one.
     Assigned,
-    /// In quarantine, and not to be given to a guest until the daemon starts again; the log says why.
+    /// In quarantine, and not to be given to a guest; `problem` says why.
     Broken,
 }
 
-/// A device that is declared in the configuration.
+/// A way to reset a device that did not work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedReset {
+    /// As Linux names it in `reset_method`.
+    pub method: String,
+    /// Why not.
+    pub reason: String,
+}
+
+/// What became of a reset.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResetReport {
+    /// When it was over: milliseconds since 1970-01-01 00:00 UTC.
+    pub time: u64,
+    /// The methods that Linux has for the device, in the order in which they are tried.
+    pub methods: Vec<String>,
+    /// Those that did not work.
+    pub failed: Vec<FailedReset>,
+    /// The one that worked: afterwards the device read as it did when it was claimed (identity, BARs). `None` if none did,
+    /// which its configuration accepts.
+    pub used: Option<String>,
+    /// How long all of them took.
+    pub milliseconds: u64,
+}
+
+/// A device that is declared in the configuration, or that was claimed by a command.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
-    /// Its address on the host.
-    pub address: Sbdf,
+    /// Its address on the host; `None` while it is missing.
+    pub address: Option<Sbdf>,
     /// What the operator calls it.
     pub name: Option<String>,
+    /// By what it is declared, in words; its address if it was claimed by a command.
+    pub identity: String,
+    /// Whether the configuration declares it.
+    pub declared: bool,
+    /// Vendor ID; `None` while it is missing.
+    pub vendor: Option<u16>,
+    /// Device ID; `None` while it is missing.
+    pub device: Option<u16>,
+    /// Class code: base class, subclass and programming interface, 24 bits; `None` while it is missing.
+    pub class: Option<u32>,
+    /// Its driver in dom0, if it has one.
+    pub driver: Option<String>,
     /// The name of the policy that says what a guest may do with its registers; `None` if that is not known before the
     /// device is claimed.
     pub policy: Option<String>,
@@ -39,95 +79,163 @@ pub struct Device {
     pub state: DeviceState,
     /// The guest that has it, if one has.
     pub guest: Option<Guest>,
+    /// Where that guest sees it (`DD.F`); `None` as long as it does not.
+    pub guest_address: Option<String>,
+    /// The slot that was asked for on the guest's bus, 0 to 31; `None` if any will do.
+    pub slot: Option<u8>,
+    /// Interrupt vectors that the guest has enabled.
+    pub vectors: u16,
+    /// Accesses of that guest that did not do what it wanted.
+    pub denied: u64,
+    /// Since when it is in this state: milliseconds since 1970-01-01 00:00 UTC.
+    pub since: u64,
+    /// Its last reset, if it had one.
+    pub last_reset: Option<ResetReport>,
+    /// What is wrong with it, and what to do.
+    pub problem: Option<String>,
 }
 
-/// What a guest tried.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Operation {
-    /// To read a register.
-    Read,
-    /// To write one.
-    Write,
-}
-
-/// What became of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Outcome {
-    /// The guest was told that it succeeded, and nothing was done.
-    Discarded,
-    /// The guest was told that access is denied.
-    Denied,
-}
-
-/// Accesses that did not do what the guest wanted, counted for one register, one operation and one outcome since the
-/// device was given to the guest.
+/// A PCI function of the host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Denied {
-    /// The device's address on the host.
-    pub device: Sbdf,
-    /// The guest that tried.
-    pub guest: Guest,
-    /// Where the register is in the configuration space, in bytes.
-    pub offset: u16,
-    /// How many bytes it has: 1, 2 or 4.
-    pub width: u16,
-    /// The register's name, if one is known.
-    pub register: Option<String>,
-    /// The name of its capability; `None` for the header and where none is known.
-    pub capability: Option<String>,
-    /// Whether the policy hides that capability.
-    pub hidden: bool,
-    /// What was tried.
-    pub operation: Operation,
-    /// What became of it.
-    pub outcome: Outcome,
-    /// All bits of the register that the guest did not get, in the register's position.
-    pub bits: u32,
-    /// How many accesses.
-    pub count: u64,
-    /// What the last one was to write, in the register's position; 0 for reads.
-    pub last_value: u32,
-    /// When the last one was: milliseconds since 1970-01-01 00:00 UTC.
-    pub last_time: u64,
-}
-
-/// An address range behind a BAR or the expansion ROM.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Resource {
-    /// First address.
-    pub start: u64,
-    /// Last address, inclusive.
-    pub end: u64,
-    /// Linux' `IORESOURCE_*`.
-    pub flags: u64,
-}
-
-/// All that a guest's view of a device is made from, as it was when the device was claimed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DeviceDescription {
-    /// Its address on the host.
+pub struct Function {
+    /// Its address.
     pub address: Sbdf,
+    /// Vendor ID.
+    pub vendor: u16,
+    /// Device ID.
+    pub device: u16,
+    /// Class code: base class, subclass and programming interface, 24 bits.
+    pub class: u32,
+    /// Its driver in dom0, if it has one.
+    pub driver: Option<String>,
+    /// The bridge above it; `None` on a root bus.
+    pub parent: Option<Sbdf>,
+    /// Where it is, without bus numbers, as `path` of a device in the configuration.
+    pub path: String,
+    /// What the firmware calls its port or slot.
+    pub label: Option<String>,
+}
+
+/// A device on a guest's virtual bus.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BusDevice {
+    /// Where the guest sees it (`DD.F`); `None` as long as it does not.
+    pub guest_address: Option<String>,
+    /// Its address on the host.
+    pub device: Sbdf,
     /// What the operator calls it.
     pub name: Option<String>,
-    /// The name of its policy.
-    pub policy: String,
-    /// Most MSI-X vectors that the guest is shown.
-    pub vectors: u16,
-    /// As [`Snapshot::vendor`].
-    pub vendor: u16,
-    /// As [`Snapshot::device`].
-    pub device: u16,
-    /// As [`Snapshot::interrupt_line`].
-    pub interrupt_line: u8,
-    /// As [`Snapshot::is_virtual_function`].
-    pub is_virtual_function: bool,
-    /// BAR 0 to 5, then the expansion ROM.
-    pub resources: Vec<Resource>,
-    /// The configuration space.
-    #[serde(with = "base64_bytes")]
-    pub config: Vec<u8>,
+}
+
+/// A domain that is there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Domain {
+    /// Xen's number of it.
+    pub id: u16,
+    /// `None` as long as xenstore has none.
+    pub name: Option<String>,
+    /// In the usual text form.
+    pub uuid: String,
+    /// Whether xenpcid keeps it paused until it has its devices.
+    pub held: bool,
+    /// Its virtual bus, in the order in which the devices were given.
+    pub bus: Vec<BusDevice>,
+}
+
+/// How a device interrupts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InterruptKind {
+    /// By its INTx line.
+    Intx,
+    /// By MSI.
+    Msi,
+    /// By MSI-X.
+    Msix,
+}
+
+/// An interrupt vector of an assigned device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interrupt {
+    /// The device.
+    pub device: Sbdf,
+    /// Who has it.
+    pub guest: Guest,
+    /// What kind it is.
+    pub kind: InterruptKind,
+    /// Which of the device's vectors: the MSI-X entry, the MSI message; 0 for INTx.
+    pub entry: u16,
+    /// What the guest calls it.
+    pub pirq: u32,
+    /// What Xen calls it; `None` if Xen does not tell.
+    pub irq: Option<u32>,
+    /// The CPU's vector; `None` if Xen does not tell.
+    pub vector: Option<u8>,
+    /// The CPUs that it is delivered to, ascending; empty if Xen does not tell.
+    pub cpus: Vec<u32>,
+    /// The CPUs that the guest's virtual CPUs run on, ascending.
+    pub guest_cpus: Vec<u32>,
+    /// Whether it is delivered to CPUs that run the guest, and to no others; `None` if Xen does not tell.
+    pub agrees: Option<bool>,
+}
+
+impl Interrupt {
+    /// What [`Interrupt::agrees`] is for these CPUs.
+    #[must_use]
+    pub fn agreement(cpus: &[u32], guest_cpus: &[u32]) -> Option<bool> {
+        (!cpus.is_empty()).then(|| cpus.iter().all(|cpu| guest_cpus.contains(cpu)))
+    }
+}
+
+/// A reason why a device cannot be attached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// The safety check, or what else found it.
+    pub check: String,
+    /// What is wrong, why that matters, and what to do.
+    pub message: String,
+    /// What to write into `allow` to attach it all the same; `None` if it cannot be allowed.
+    pub key: Option<String>,
+    /// Whether it is allowed for this device already.
+    pub allowed: bool,
+}
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ActionKind {
+    /// A device is taken from dom0's driver.
+    Claim,
+    /// A device is given back to dom0.
+    Release,
+    /// A domain gets a device.
+    Attach,
+    /// A device is taken from a domain.
+    Detach,
+    /// The number of a physical function's virtual functions is set.
+    VirtualFunctions,
+}
+
+/// A step of a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Action {
+    /// What kind of step.
+    pub kind: ActionKind,
+    /// The device, by address or name.
+    pub device: Option<String>,
+    /// The domain, by name.
+    pub domain: Option<String>,
+    /// The whole in words.
+    pub text: String,
+}
+
+/// The difference between what is declared and what is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// In the order in which they are carried out; none if all is as declared.
+    pub actions: Vec<Action>,
+    /// What keeps the declaration from becoming true, and what to do.
+    pub problems: Vec<String>,
 }
 
 /// What the daemon is and since when it runs.
@@ -141,68 +249,4 @@ pub struct Status {
     pub started: u64,
     /// The configuration file it was started with.
     pub configuration: Option<String>,
-}
-
-/// A [`DeviceDescription`] that no snapshot can be made from.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the daemon describes {address} with {count} address ranges instead of 7; do xenpci and xenpcid have the same version?"
-)]
-pub struct WrongDescription {
-    address: Sbdf,
-    count: usize,
-}
-
-impl DeviceDescription {
-    /// What a daemon tells of a device that it claimed.
-    #[must_use]
-    pub fn new(address: Sbdf, name: Option<String>, policy: String, vectors: u16, snapshot: &Snapshot) -> Self {
-        let resource = |&xenpcid_policy::Resource { start, end, flags }| Resource { start, end, flags };
-        Self {
-            address,
-            name,
-            policy,
-            vectors,
-            vendor: snapshot.vendor,
-            device: snapshot.device,
-            interrupt_line: snapshot.interrupt_line,
-            is_virtual_function: snapshot.is_virtual_function,
-            resources: snapshot.resources.iter().map(resource).collect(),
-            config: snapshot.config.clone(),
-        }
-    }
-
-    /// What it was made from.
-    ///
-    /// # Errors
-    /// [`WrongDescription`] unless there are seven resources.
-    pub fn snapshot(&self) -> Result<Snapshot, WrongDescription> {
-        let resource = |&Resource { start, end, flags }| xenpcid_policy::Resource { start, end, flags };
-        let resources: Vec<_> = self.resources.iter().map(resource).collect();
-        let count = resources.len();
-        Ok(Snapshot {
-            config: self.config.clone(),
-            resources: resources.try_into().map_err(|_| WrongDescription { address: self.address, count })?,
-            vendor: self.vendor,
-            device: self.device,
-            interrupt_line: self.interrupt_line,
-            is_virtual_function: self.is_virtual_function,
-        })
-    }
-}
-
-/// Bytes as varlink services write them: a string in base64 (RFC 4648 section 4).
-mod base64_bytes {
-    use base64::Engine;
-    use base64::engine::general_purpose::STANDARD;
-    use serde::de::Error;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&STANDARD.encode(bytes))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
-        STANDARD.decode(String::deserialize(deserializer)?).map_err(D::Error::custom)
-    }
 }

@@ -7,9 +7,13 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use varlink_parser::{IDL, VStruct, VStructOrEnum, VType, VTypeExt};
 use xenpcid_control::{
-    CONTROL_DESCRIPTION, Denied, DeniedReply, DescribeDevice, Description, Device, DeviceDescription, DeviceReply,
-    DeviceState, DevicesReply, GetInfo, GetInterfaceDescription, GetStatus, Guest, ListDenied, ListDevices, Method,
-    Operation, Outcome, Refusal, Resource, SERVICE_DESCRIPTION, ServiceInfo, Status,
+    Action, ActionKind, Apply, AttachDevice, Attached, BusDevice, CONTROL_DESCRIPTION, Claimed, Denied, DeniedReply,
+    DescribeDevice, Description, Device, DeviceDescription, DeviceReply, DeviceState, DevicesReply, Domain,
+    DomainsReply, Event, EventKind, EventReply, Examine, FailedReset, Finding, FindingsReply, Function, FunctionsReply,
+    GetInfo, GetInterfaceDescription, GetPlan, GetStatus, Guest, Interrupt, InterruptKind, InterruptsReply, ListDenied,
+    ListDevices, ListDomains, ListFunctions, ListInterrupts, Method, Operation, Options, Outcome, Plan, PlanReply,
+    Refusal, Release, ReservedMemory, Reset, ResetReport, Resource, SERVICE_DESCRIPTION, ServiceInfo, Status, Step,
+    Watch,
 };
 
 use crate::samples;
@@ -83,16 +87,63 @@ fn agree_method<M: Method>(parameters: &M, reply: &M::Reply, idl: &IDL<'_>) {
 #[test]
 fn types_of_the_control_interface_are_the_rust_types() {
     let idl = IDL::try_from(CONTROL_DESCRIPTION).unwrap();
+    let attach = samples::attach();
     agree_type::<Guest>(&samples::guest(), &idl, "Guest");
-    agree_type::<Device>(&samples::device(), &idl, "Device");
+    let device = samples::device();
+    agree_type::<Device>(&device, &idl, "Device");
+    let reset = device.last_reset.unwrap();
+    agree_type::<ResetReport>(&reset, &idl, "ResetReport");
+    agree_type::<FailedReset>(&reset.failed[0], &idl, "FailedReset");
+    agree_type::<Function>(&samples::function(), &idl, "Function");
+    agree_type::<Domain>(&samples::domain(), &idl, "Domain");
+    agree_type::<BusDevice>(&samples::domain().bus[0], &idl, "BusDevice");
+    agree_type::<Interrupt>(&samples::interrupt(), &idl, "Interrupt");
+    agree_type::<Finding>(&samples::finding(), &idl, "Finding");
+    agree_type::<Plan>(&samples::plan(), &idl, "Plan");
+    agree_type::<Action>(&samples::plan().actions[0], &idl, "Action");
+    agree_type::<Event>(&samples::event(), &idl, "Event");
+    agree_type::<AttachDevice>(&attach.devices[0], &idl, "AttachDevice");
+    agree_type::<Options>(&attach.devices[0].options, &idl, "Options");
+    agree_type::<Attached>(&attached(), &idl, "Attached");
+    agree_type::<Claimed>(&claimed(), &idl, "Claimed");
     agree_type::<Denied>(&samples::denied(), &idl, "Denied");
     agree_type::<Resource>(&Resource::default(), &idl, "Resource");
     agree_type::<DeviceDescription>(&samples::description(), &idl, "DeviceDescription");
-    use DeviceState::{Assigned, Broken, Quarantined, Unclaimed};
-    agree_enum(&[Unclaimed, Quarantined, Assigned, Broken], &idl, "DeviceState");
+    assert_eq!(idl.typedefs.len(), 19 + 8, "a type was added to the file and not here");
+}
+
+#[test]
+fn enums_of_the_control_interface_are_the_rust_enums() {
+    let idl = IDL::try_from(CONTROL_DESCRIPTION).unwrap();
+    let states = {
+        use DeviceState::{Assigned, Broken, Claiming, Missing, Quarantined, Unclaimed};
+        [Missing, Unclaimed, Claiming, Quarantined, Assigned, Broken]
+    };
+    let events = {
+        use EventKind as E;
+        let devices = [E::Found, E::Missing, E::Claimed, E::Released, E::Reset, E::Attached, E::Detached];
+        [&devices[..], &[E::Held, E::Resumed, E::Configured, E::Failed, E::Broken, E::Lost]].concat()
+    };
+    let actions = {
+        use ActionKind::{Attach, Claim, Detach, Release, VirtualFunctions};
+        [Claim, Release, Attach, Detach, VirtualFunctions]
+    };
+    agree_enum(&states, &idl, "DeviceState");
+    agree_enum(&events, &idl, "EventKind");
+    agree_enum(&actions, &idl, "ActionKind");
+    agree_enum(&[InterruptKind::Intx, InterruptKind::Msi, InterruptKind::Msix], &idl, "InterruptKind");
+    agree_enum(&[ReservedMemory::Strict, ReservedMemory::Relaxed], &idl, "ReservedMemory");
+    agree_enum(&[Reset::Required, Reset::BestEffort], &idl, "Reset");
     agree_enum(&[Operation::Read, Operation::Write], &idl, "Operation");
     agree_enum(&[Outcome::Discarded, Outcome::Denied], &idl, "Outcome");
-    assert_eq!(idl.typedefs.len(), 8, "a type was added to the file and not here");
+}
+
+fn attached() -> Attached {
+    Attached { device: samples::NETWORK, guest_address: "05.0".to_owned() }
+}
+
+fn claimed() -> Claimed {
+    Claimed { device: samples::NETWORK, name: Some("uplink1".to_owned()), already: true }
 }
 
 #[test]
@@ -101,11 +152,28 @@ fn methods_of_the_control_interface_are_the_rust_methods() {
     let status: Status = samples::status();
     agree_method(&GetStatus {}, &status, &idl);
     agree_method(&ListDevices {}, &DevicesReply { devices: vec![samples::device()] }, &idl);
+    agree_method(&ListFunctions {}, &FunctionsReply { functions: vec![samples::function()] }, &idl);
+    agree_method(&ListDomains {}, &DomainsReply { domains: vec![samples::domain()] }, &idl);
+    agree_method(&ListInterrupts {}, &InterruptsReply { interrupts: vec![samples::interrupt()] }, &idl);
     let denied = DeniedReply { denied: vec![samples::denied()], uncounted: 7 };
     agree_method(&ListDenied { device: Some(samples::NETWORK) }, &denied, &idl);
     let description = DeviceReply { description: samples::description() };
     agree_method(&DescribeDevice { device: samples::NETWORK }, &description, &idl);
-    assert_eq!(idl.methods.len(), 4, "a method was added to the file and not here");
+    let examine = Examine { device: "uplink0".to_owned(), domain: Some("web1".to_owned()) };
+    agree_method(&examine, &FindingsReply { findings: vec![samples::finding()] }, &idl);
+    agree_method(&GetPlan {}, &PlanReply { plan: samples::plan() }, &idl);
+    agree_method(&Watch {}, &EventReply { event: Some(samples::event()) }, &idl);
+    agree_method(&Apply { wait: true }, &step(samples::plan()), &idl);
+    agree_method(&samples::attach(), &step(vec![attached()]), &idl);
+    agree_method(&samples::detach(), &step(vec![samples::NETWORK]), &idl);
+    agree_method(&samples::claim(), &step(vec![claimed()]), &idl);
+    let release = Release { device: "uplink0".to_owned(), rebind: true };
+    agree_method(&release, &step(vec![samples::NETWORK]), &idl);
+    assert_eq!(idl.methods.len(), 15, "a method was added to the file and not here");
+}
+
+fn step<T>(result: T) -> Step<T> {
+    Step { progress: Some("resetting it".to_owned()), result: Some(result) }
 }
 
 #[test]
@@ -120,7 +188,7 @@ fn methods_of_the_service_interface_are_the_rust_methods() {
 
 #[test]
 fn errors_of_both_interfaces_are_the_refusals() {
-    let (device, text) = (samples::NETWORK, String::new);
+    let text = String::new;
     let refusals = [
         Refusal::InterfaceNotFound { interface: text() },
         Refusal::MethodNotFound { method: text() },
@@ -128,8 +196,18 @@ fn errors_of_both_interfaces_are_the_refusals() {
         Refusal::InvalidParameter { parameter: text() },
         Refusal::PermissionDenied {},
         Refusal::ExpectedMore {},
-        Refusal::DeviceNotFound { device },
-        Refusal::DeviceNotClaimed { device },
+        Refusal::DomainNotFound { domain: text() },
+        Refusal::DomainNotSuitable { domain: text(), reason: text() },
+        Refusal::DeviceNotFound { device: text() },
+        Refusal::DeviceNotClaimed { device: text() },
+        Refusal::NotAssignable { device: text() },
+        Refusal::AlreadyAssigned { device: text(), guest: samples::guest() },
+        Refusal::NotAttached { device: text(), domain: text() },
+        Refusal::Busy { object: text() },
+        Refusal::ChecksFailed { device: text(), findings: vec![samples::finding()] },
+        Refusal::UnknownKey { key: text(), known: vec![text()] },
+        Refusal::GuestTimeout { domain: text(), reason: text() },
+        Refusal::ConfigurationInvalid { text: text() },
         Refusal::Failed { reason: text() },
         Refusal::BadMessage { reason: text() },
     ];

@@ -4,6 +4,7 @@
 
 mod errors;
 mod interface;
+mod operations;
 mod peer;
 mod samples;
 mod service;

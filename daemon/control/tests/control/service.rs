@@ -1,7 +1,8 @@
 //! What the methods answer.
 
 use xenpcid_control::{
-    Client, ClientError, DescribeDevice, GetInfo, GetInterfaceDescription, GetStatus, ListDenied, ListDevices, Refusal,
+    Client, ClientError, DescribeDevice, Examine, GetInfo, GetInterfaceDescription, GetPlan, GetStatus, ListDenied,
+    ListDevices, ListDomains, ListFunctions, ListInterrupts, Refusal,
 };
 
 use crate::samples::{self, DISK, Daemon, NETWORK};
@@ -13,6 +14,12 @@ fn each_method_answers_what_the_service_said() {
 
     assert_eq!(client.call(&GetStatus {}).unwrap(), samples::status());
     assert_eq!(client.call(&ListDevices {}).unwrap().devices, [samples::device(), samples::unclaimed()]);
+    assert_eq!(client.call(&ListFunctions {}).unwrap().functions, [samples::function()]);
+    assert_eq!(client.call(&ListDomains {}).unwrap().domains, [samples::domain()]);
+    assert_eq!(client.call(&ListInterrupts {}).unwrap().interrupts, [samples::interrupt()]);
+    assert_eq!(client.call(&GetPlan {}).unwrap().plan, samples::plan());
+    let examine = Examine { device: NETWORK.to_string(), domain: None };
+    assert_eq!(client.call(&examine).unwrap().findings, [samples::finding()]);
     assert_eq!(client.call(&ListDenied { device: None }).unwrap().denied, [samples::denied()]);
     assert_eq!(client.call(&ListDenied { device: Some(NETWORK) }).unwrap().denied, [samples::denied()]);
     assert_eq!(client.call(&ListDenied { device: Some(DISK) }).unwrap().denied, []);
@@ -36,17 +43,23 @@ fn service_tells_its_interfaces_and_their_descriptions() {
 fn refusals_of_the_service_arrive_as_they_were_and_the_connection_goes_on() {
     let daemon = Daemon::start(samples::recorded());
     let mut client = Client::connect(&daemon.socket).unwrap();
-    let nowhere = "ff:1f.7".parse().unwrap();
+    let nowhere: xenpcid_address::Sbdf = "ff:1f.7".parse().unwrap();
 
     let error = client.call(&DescribeDevice { device: DISK }).unwrap_err();
-    assert!(matches!(error, ClientError::Refused(Refusal::DeviceNotClaimed { device }) if device == DISK), "{error}");
+    assert!(
+        matches!(&error, ClientError::Refused(Refusal::DeviceNotClaimed { device }) if *device == DISK.to_string()),
+        "{error}"
+    );
     let error = client.call(&ListDenied { device: Some(nowhere) }).unwrap_err();
-    assert!(matches!(error, ClientError::Refused(Refusal::DeviceNotFound { device }) if device == nowhere), "{error}");
+    assert!(
+        matches!(&error, ClientError::Refused(Refusal::DeviceNotFound { device }) if *device == nowhere.to_string()),
+        "{error}"
+    );
     assert!(!error.is_unreachable());
     assert_eq!(
         error.to_string(),
-        "xenpcid says: 0000:ff:1f.7 is not declared: add it to the devices of a domain in the configuration \
-         (`xenpcid --help` says where that is)"
+        "xenpcid says: 0000:ff:1f.7 is neither declared nor claimed: `xenpci status` lists what is, `xenpci tree` all of the \
+         host"
     );
     client.call(&ListDevices {}).unwrap();
 }
