@@ -11,43 +11,33 @@
 //! A claimed device belongs to `DOMID_IO` whenever no guest has it, so its DMA reaches nothing. It goes to the next guest, or
 //! back to dom0, only after a reset that worked (XSA-302, XSA-306).
 
+mod address;
 mod error;
+mod renewal;
+mod reset;
 
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
+pub use address::NetworkAddress;
 pub use error::{ClaimError, Failures};
+pub use reset::ResetReport;
 
-use xenpcid_address::{DomainId, Sbdf};
-use xenpcid_config::{Device, Policies, ResetRequirement};
-use xenpcid_host::{ConfigSpace, FunctionDescription, Host, HostError};
+use xenpcid_address::Sbdf;
+use xenpcid_config::{Device, Override, Policies, VECTORS_MAX};
+use xenpcid_host::{ConfigSpace, FunctionDescription, Host, Pirq, ReservedMemory};
 use xenpcid_policy::policy::DeviceIdentity;
-use xenpcid_policy::{Access, Capabilities, CompileError, ConfigView, Plan, Policy, Resource, Snapshot, Terms};
+use xenpcid_policy::{Access, Capabilities, CompileError, ConfigView, InterruptMode, Plan, Policy, Snapshot, Terms};
 
+use crate::checks::{self, Owner};
 use crate::denials::Denials;
 use crate::ledger::{Ledger, Step};
+use address::Left;
 
 /// Xen gives memory in units of this many bytes.
 pub const FRAME: u64 = 4096;
-/// Command register bits (PCI Local Bus Specification 6.2.2).
+/// Command register: memory is decoded (PCI Local Bus Specification 6.2.2).
 const COMMAND_MEMORY: u16 = 0x0002;
-const COMMAND_MASTER: u16 = 0x0004;
-const COMMAND_INTX_DISABLE: u16 = 0x0400;
-/// MSI Message Control: MSI Enable.
-const MSI_ENABLE: u32 = 0x0001;
-/// MSI-X Message Control: MSI-X Enable and Function Mask.
-const MSIX_ENABLE_AND_MASK: u32 = 0xc000;
-/// Registers that are the same before and after a reset, once Linux has restored them: identity, class and revision, subsystem.
-const IDENTITY: [Access; 3] = [Access::dword(0x00), Access::dword(0x08), Access::dword(0x2c)];
-/// BAR 0 to 5 and the expansion ROM.
-const BASE_ADDRESSES: [Access; 7] = [
-    Access::dword(0x10),
-    Access::dword(0x14),
-    Access::dword(0x18),
-    Access::dword(0x1c),
-    Access::dword(0x20),
-    Access::dword(0x24),
-    Access::dword(0x30),
-];
 
 /// What is known of a claimed device, and does not change: whoever has the device, others can ask for this.
 pub struct Facts {
@@ -59,13 +49,51 @@ pub struct Facts {
     pub policy: Arc<Policy>,
     /// Most MSI-X vectors that a guest is shown.
     pub vectors: u16,
+    /// The slot on its bus that was asked for, for the guest that has it; any for `None`.
+    pub slot: Option<u8>,
     /// Its registers when it was claimed.
     pub snapshot: Snapshot,
     /// What its guest tried and did not get.
     pub denials: Denials,
+    /// The message-signalled interrupts that its guest has enabled.
+    vectors_in_use: Mutex<Vec<Vector>>,
+    /// What became of its last reset.
+    last_reset: Mutex<Option<ResetReport>>,
+}
+
+/// A message-signalled interrupt that a guest has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vector {
+    /// MSI or MSI-X.
+    pub mode: InterruptMode,
+    /// Which of the device's: the entry of the MSI-X table, 0 for MSI.
+    pub entry: u16,
+    /// What the guest calls it.
+    pub pirq: Pirq,
 }
 
 impl Facts {
+    /// The message-signalled interrupts that its guest has enabled.
+    #[must_use]
+    pub fn vectors_in_use(&self) -> Vec<Vector> {
+        self.vectors_in_use.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The guest has other message-signalled interrupts now.
+    pub fn set_vectors_in_use(&self, vectors: Vec<Vector>) {
+        *self.vectors_in_use.lock().unwrap_or_else(PoisonError::into_inner) = vectors;
+    }
+
+    /// What became of its last reset.
+    #[must_use]
+    pub fn last_reset(&self) -> Option<ResetReport> {
+        self.last_reset.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_last_reset(&self, report: ResetReport) {
+        *self.last_reset.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
+    }
+
     /// The policy applied to the device, for explanations.
     ///
     /// # Errors
@@ -79,31 +107,43 @@ impl Facts {
 /// A device that no driver of dom0 holds and that is in quarantine, or assigned to a guest by its owner.
 pub struct Claimed {
     facts: Arc<Facts>,
-    reset: ResetRequirement,
-    has_reset: bool,
-    description: FunctionDescription,
+    device: Device,
+    reset_methods: Vec<String>,
+    driver_path: Option<PathBuf>,
     capabilities: Capabilities,
     view: ConfigView,
     config: Arc<dyn ConfigSpace>,
     ledger: Ledger,
+    /// What its last guest was given and could not be taken from it.
+    leftover: Ledger,
+    /// Whether it was being given back to dom0, and is dom0's but for what is in `ledger`.
+    given_back_in_part: bool,
+    /// What its physical function's driver was told for its last guest.
+    left: Left,
 }
 
 impl Claimed {
-    /// Claims a device, for a guest that is shown at most `vectors` MSI-X vectors. Blocks for as long as its driver and its
-    /// reset take.
+    /// Claims a device, unless a safety check refuses it; `owners` says who has each device. Blocks for as long as its driver and
+    /// its reset take.
     ///
     /// # Errors
     /// What stood in the way. The device is then as it was before, or what could not be undone was logged.
-    pub fn claim(host: &Host, device: &Device, policies: &Policies, vectors: u16) -> Result<Box<Self>, ClaimError> {
+    pub fn claim(
+        host: &Host,
+        function: Sbdf,
+        device: &Device,
+        policies: &Policies,
+        owners: &dyn Fn(Sbdf) -> Owner,
+    ) -> Result<Box<Self>, ClaimError> {
         let mut ledger = Ledger::default();
-        match Self::try_claim(host, device, policies, vectors, &mut ledger) {
+        match Self::try_claim(host, function, device, policies, owners, &mut ledger) {
             Ok(mut claimed) => {
                 claimed.ledger = ledger;
                 Ok(claimed)
             }
             Err(error) => {
                 for error in ledger.undo(host).err().into_iter().flatten() {
-                    tracing::error!(function = %device.sbdf, %error, "could not be undone");
+                    tracing::error!(%function, %error, "could not be undone");
                 }
                 Err(error)
             }
@@ -112,21 +152,17 @@ impl Claimed {
 
     fn try_claim(
         host: &Host,
+        function: Sbdf,
         device: &Device,
         policies: &Policies,
-        vectors: u16,
+        owners: &dyn Fn(Sbdf) -> Owner,
         ledger: &mut Ledger,
     ) -> Result<Box<Self>, ClaimError> {
-        let function = device.sbdf;
         let before = host.pci.describe(function)?;
-        // Nothing may be touched while a guest has the device, so that is asked for first.
-        host.hypervisor.test_assign_device(DomainId::INVALID, function)?;
-        let has_reset = !host.pci.reset_methods(function)?.is_empty();
-        if !has_reset && device.reset == ResetRequirement::Required {
-            return Err(ClaimError::NoReset { function });
-        }
-        refuse_shared_pages(host, function, &before)?;
-        let FunctionDescription { driver, driver_override, power, .. } = before;
+        // Nothing may be touched while a guest has the device, which is one of the things that are asked here.
+        ClaimError::refuse(function, checks::examine(host, owners, function, None, VECTORS_MAX)?, device)?;
+        let reset_methods = reset::ladder(host.pci.reset_methods(function)?);
+        let FunctionDescription { driver, driver_override, power, driver_path, .. } = before;
         ledger.carry_out(host, Step::TakenFromDriver { function, driver, driver_override })?;
         ledger.carry_out(host, Step::PowerPinned { function, before: power })?;
         ledger.carry_out(host, Step::Enabled { function })?;
@@ -137,12 +173,7 @@ impl Claimed {
         let snapshot = description.snapshot(config.as_ref())?;
         let unsupported = |reason| ClaimError::Unsupported { function, reason };
         let capabilities = snapshot.capabilities().map_err(unsupported)?;
-        let policy = policies
-            .for_device(device.policy.as_deref(), &DeviceIdentity::new(&snapshot, device.name.as_deref()))
-            .map_err(|reason| ClaimError::NoPolicy { function, reason })?;
-        let name = device.name.clone();
-        let facts = Facts { function, name, policy, vectors, snapshot, denials: Denials::default() };
-        let view = facts.plan().map_err(|reason| ClaimError::Policy { function, reason: reason.into() })?.view();
+        let (facts, view) = agree(function, snapshot, device, policies, VECTORS_MAX)?;
         let snapshot = &facts.snapshot;
         if capabilities.msix.is_some() {
             // A virtual function decodes by a bit of its physical function's; its own is always 0.
@@ -153,13 +184,16 @@ impl Claimed {
         }
         let claimed = Box::new(Self {
             facts: Arc::new(facts),
-            reset: device.reset,
-            has_reset,
-            description,
+            device: device.clone(),
+            reset_methods,
+            driver_path,
             capabilities,
             view,
             config,
             ledger: Ledger::default(),
+            leftover: Ledger::default(),
+            given_back_in_part: false,
+            left: Left::default(),
         });
         claimed.renew(host)?;
         ledger.carry_out(host, Step::Quarantined { function })?;
@@ -167,127 +201,90 @@ impl Claimed {
         Ok(claimed)
     }
 
-    /// Makes the device as it was when it was claimed: silent, reset, its registers restored. Blocks for as long as the reset
-    /// takes.
+    /// From now on what its next guest sees of it follows these terms.
     ///
     /// # Errors
-    /// A reset that failed, or a device that is not what it was. It must then not be given to anybody.
-    pub fn renew(&self, host: &Host) -> Result<(), ClaimError> {
-        self.silence()?;
-        if self.has_reset {
-            let started = std::time::Instant::now();
-            match host.pci.reset(self.function()) {
-                Ok(()) => tracing::info!(function = %self.function(), took = ?started.elapsed(), "reset"),
-                Err(error) if self.reset == ResetRequirement::BestEffort => {
-                    tracing::warn!(function = %self.function(), %error, "reset failed; its configuration accepts that");
-                }
-                Err(error) => return Err(error.into()),
-            }
+    /// No policy can be chosen, or it does not fit the device; then the former terms stay.
+    pub fn agree(
+        &mut self,
+        device: &Device,
+        policies: &Policies,
+        vectors: u16,
+        slot: Option<u8>,
+    ) -> Result<(), ClaimError> {
+        let (facts, view) = agree(self.function(), self.snapshot().clone(), device, policies, vectors)?;
+        if let Some(report) = self.facts.last_reset() {
+            facts.set_last_reset(report);
+        }
+        self.facts = Arc::new(Facts { slot, ..facts });
+        self.view = view;
+        self.device = device.clone();
+        Ok(())
+    }
+
+    /// Whether a guest may have the device although firmware reserved memory for it.
+    #[must_use]
+    pub fn reserved_memory(&self) -> ReservedMemory {
+        if self.device.allow.contains(&Override::ReservedMemory) {
+            ReservedMemory::Relaxed
         } else {
-            tracing::warn!(function = %self.function(), "not reset: it has no reset method, and its configuration accepts that");
+            ReservedMemory::Refuse
         }
-        self.restore()?;
-        self.silence()
-    }
-
-    /// Resets the device for the guest that has it and asked for it. Its memory is decoded again afterwards; its
-    /// interrupts are the caller's to disable before.
-    ///
-    /// # Errors
-    /// A reset that failed or is not to be had; then the device is as before, or not to be relied on.
-    pub fn reset_for_guest(&self, host: &Host) -> Result<(), ClaimError> {
-        let reset = host.pci.reset(self.function());
-        // Whatever became of it, the guest has the memory mapped, so it must be decoded, where it was.
-        let restored = self.restore();
-        let decoded = self.hand_over();
-        reset?;
-        restored?;
-        Ok(decoded?)
-    }
-
-    /// Switches off DMA and all interrupts. Decoding stays on: a guest may still have the memory mapped, and an access that
-    /// nobody decodes can take the host down (XSA-120).
-    ///
-    /// # Errors
-    /// If the device cannot be written.
-    pub fn silence(&self) -> Result<(), ClaimError> {
-        self.set_command(COMMAND_INTX_DISABLE)?;
-        if let Some(msi) = &self.capabilities.msi {
-            self.modify(msi.control(), MSI_ENABLE, 0)?;
-        }
-        if let Some(msix) = &self.capabilities.msix {
-            // Xen does not assign a device whose Function Mask is set.
-            self.modify(msix.control(), MSIX_ENABLE_AND_MASK, 0)?;
-        }
-        Ok(())
-    }
-
-    /// Lets the device use its INTx line again; that is the state a guest finds it in.
-    ///
-    /// # Errors
-    /// If the device cannot be written.
-    pub fn hand_over(&self) -> Result<(), HostError> {
-        self.set_command(0)
-    }
-
-    /// The command register of the claim, without bus mastering, and with `extra`.
-    fn set_command(&self, extra: u16) -> Result<(), HostError> {
-        let claimed = self.snapshot().word(Access::COMMAND.offset()) & !(COMMAND_MASTER | COMMAND_INTX_DISABLE);
-        self.config.write(Access::COMMAND, u32::from(claimed | extra))
-    }
-
-    /// Sets `bits` of a register to `value`.
-    ///
-    /// # Errors
-    /// If the device cannot be read or written.
-    pub fn modify(&self, register: Access, bits: u32, value: u32) -> Result<(), HostError> {
-        let now = self.config.read(register)?;
-        let wanted = now & !bits | value & bits;
-        if wanted == now { Ok(()) } else { self.config.write(register, wanted) }
-    }
-
-    fn restore(&self) -> Result<(), ClaimError> {
-        for register in BASE_ADDRESSES {
-            self.modify(register, u32::MAX, self.snapshot().dword(register.offset()))?;
-        }
-        // Linux restores what was there just before the reset, and that is what the guest wrote.
-        for write in self.view.undoing(self.snapshot()) {
-            let now = self.config.read(write.access)?;
-            if now & write.mask != write.value {
-                self.config.write(write.access, write.merge(now))?;
-            }
-        }
-        for register in IDENTITY.into_iter().chain(BASE_ADDRESSES) {
-            let before = self.snapshot().dword(register.offset());
-            let after = self.config.read(register)?;
-            if before != after {
-                return Err(ClaimError::NotRestored {
-                    function: self.function(),
-                    offset: register.offset(),
-                    before,
-                    after,
-                });
-            }
-        }
-        Ok(())
     }
 
     /// Gives the device back to dom0 and to the driver it had.
     ///
     /// # Errors
-    /// A reset that failed: the device stays in quarantine. Steps that could not be undone.
-    pub fn release(mut self, host: &Host) -> Result<(), ClaimError> {
+    /// The device, and why: a reset that failed, and it stays in quarantine; or steps that could not be undone.
+    pub fn release(mut self: Box<Self>, host: &Host) -> Result<(), (Box<Self>, ClaimError)> {
+        // What is dom0's already is not reset any more.
+        if !self.given_back_in_part {
+            if let Err(error) = self.recover(host) {
+                return Err((self, error));
+            }
+        }
+        self.given_back_in_part = true;
+        undo(host, self.function(), &mut self.ledger).map_err(|error| (self, error))
+    }
+
+    /// Whether some of it could not be given back to dom0, and the rest was.
+    #[must_use]
+    pub const fn is_given_back_in_part(&self) -> bool {
+        self.given_back_in_part
+    }
+
+    /// Keeps what its guest was given and could not be taken from it, to be tried again.
+    pub fn keep_leftover(&mut self, mut steps: Ledger) {
+        self.leftover.append(&mut steps);
+    }
+
+    /// As [`Claimed::renew`], after what could not be taken from its last guest was tried again. A virtual function loses the
+    /// address that it had for that guest.
+    ///
+    /// # Errors
+    /// As there; also steps that still cannot be undone.
+    pub fn recover(&mut self, host: &Host) -> Result<(), ClaimError> {
+        undo(host, self.function(), &mut self.leftover)?;
         self.renew(host)?;
-        self.ledger.undo(host).map_err(|errors| {
-            let stuck = self.ledger.steps().iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-            ClaimError::Stuck { function: self.function(), stuck, errors: Failures(errors) }
-        })
+        self.clear_address(host);
+        Ok(())
+    }
+
+    /// No driver of dom0 is to have it when it is released.
+    pub fn forget_driver(&mut self) {
+        self.ledger.forget_driver();
     }
 
     /// The device.
     #[must_use]
     pub fn function(&self) -> Sbdf {
         self.facts.function
+    }
+
+    /// The folder in sysfs of the driver that it was taken from.
+    #[must_use]
+    pub fn driver_path(&self) -> Option<&Path> {
+        self.driver_path.as_deref()
     }
 
     /// What others may know of it.
@@ -300,12 +297,6 @@ impl Claimed {
     #[must_use]
     pub fn view(&self) -> ConfigView {
         self.view.clone()
-    }
-
-    /// What Linux knows of it.
-    #[must_use]
-    pub const fn description(&self) -> &FunctionDescription {
-        &self.description
     }
 
     /// Its registers when it was claimed.
@@ -327,23 +318,39 @@ impl Claimed {
     }
 }
 
-/// Memory is given to guests in pages of 4 KiB, so a BAR that does not fill its pages brings its neighbours with it (XSA-461).
-fn refuse_shared_pages(host: &Host, function: Sbdf, description: &FunctionDescription) -> Result<(), ClaimError> {
-    let pages = |resource: &Resource| resource.start / FRAME..=resource.end / FRAME;
-    let memory = |resource: &&Resource| resource.is_present() && !resource.is_io();
-    let partial = |resource: &&Resource| resource.start % FRAME != 0 || resource.end % FRAME != FRAME - 1;
-    let bars = description.resources.iter().take(Snapshot::ROM).filter(memory);
-    let own: Vec<_> = bars.filter(partial).map(pages).collect();
-    if own.is_empty() {
-        return Ok(());
-    }
-    for other in host.pci.functions()?.into_iter().filter(|other| *other != function) {
-        let description = host.pci.describe(other)?;
-        for pages in description.resources.iter().filter(memory).map(pages) {
-            if let Some(own) = own.iter().find(|own| own.start() <= pages.end() && pages.start() <= own.end()) {
-                return Err(ClaimError::SharedPage { function, other, frame: *own.start() });
-            }
-        }
-    }
-    Ok(())
+/// Undoes all steps, or says which are stuck.
+///
+/// # Errors
+/// [`ClaimError::Stuck`].
+pub fn undo(host: &Host, function: Sbdf, ledger: &mut Ledger) -> Result<(), ClaimError> {
+    ledger.undo(host).map_err(|errors| {
+        let stuck = ledger.steps().iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        ClaimError::Stuck { function, stuck, errors: Failures(errors) }
+    })
+}
+
+/// What a policy makes of a device.
+fn agree(
+    function: Sbdf,
+    snapshot: Snapshot,
+    device: &Device,
+    policies: &Policies,
+    vectors: u16,
+) -> Result<(Facts, ConfigView), ClaimError> {
+    let policy = policies
+        .for_device(device.policy.as_deref(), &DeviceIdentity::new(&snapshot, device.name.as_deref()))
+        .map_err(|reason| ClaimError::NoPolicy { function, reason })?;
+    let facts = Facts {
+        function,
+        name: device.name.clone(),
+        policy,
+        vectors,
+        slot: None,
+        snapshot,
+        denials: Denials::default(),
+        vectors_in_use: Mutex::default(),
+        last_reset: Mutex::default(),
+    };
+    let view = facts.plan().map_err(|reason| ClaimError::Policy { function, reason: reason.into() })?.view();
+    Ok((facts, view))
 }

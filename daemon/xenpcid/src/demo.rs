@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use pcifront_shim::Width;
 use pcifront_shim::guest::DiscoveredFunction;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::LocalSet;
 use xenpcid_address::{DomainId, Sbdf};
 use xenpcid_config::{Config, Policies};
 use xenpcid_host::PciHost;
@@ -66,7 +67,8 @@ pub async fn run() -> Result<(), Box<dyn Error>> {
     let shutdown = async {
         let _ = stopped.await;
     };
-    let (ran, told) = tokio::join!(supervisor.run(shutdown), story);
+    let both = async { tokio::join!(supervisor.run(shutdown), story) };
+    let (ran, told) = LocalSet::new().run_until(both).await;
     ran?;
     told?;
 

@@ -3,7 +3,7 @@
 //! Written by the thread that answers the guest, without lock or allocation; read by whoever asks. A guest decides how much
 //! is written here, so the table has a fixed size.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -60,6 +60,29 @@ struct Slot {
     bits: AtomicU32,
     value: AtomicU32,
     time: AtomicU64,
+    /// Whether the log has it.
+    is_said: AtomicBool,
+}
+
+/// A register of which the log has said nothing: a line that a limit drops is to be tried again with the next access.
+#[derive(Debug)]
+#[must_use]
+pub struct Unsaid<'d>(&'d AtomicBool);
+
+impl Unsaid<'_> {
+    /// The log has it now.
+    pub fn said(self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What a write of `value` by `access` had for `register`, in the register's position. What a guest's request has above the
+/// access's width, it did not write.
+#[must_use]
+pub fn written_to(register: Access, access: Access, value: u32) -> u32 {
+    let first_bit = |access: Access| u32::from(access.offset() & 3) << 3;
+    let in_dword = (value & access.width().mask()) << first_bit(access);
+    in_dword >> first_bit(register) & register.width().mask()
 }
 
 /// What one guest tried with one device.
@@ -84,6 +107,7 @@ impl Denials {
             slot.key.store(0, Ordering::Relaxed);
             slot.count.store(0, Ordering::Relaxed);
             slot.bits.store(0, Ordering::Relaxed);
+            slot.is_said.store(false, Ordering::Relaxed);
         }
         self.overflow.store(0, Ordering::Relaxed);
         *self.guest.lock().unwrap_or_else(PoisonError::into_inner) = Some(guest.clone());
@@ -95,13 +119,22 @@ impl Denials {
         self.guest.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Counts an access; whether it is the first of its kind. Only the thread that answers the guest calls this.
-    pub fn record(&self, register: Access, operation: Operation, refusal: Refusal, bits: u32, value: u32) -> bool {
+    /// Counts an access; what the log is to be told of, if it has nothing of this kind yet. Only the thread that answers the
+    /// guest calls this.
+    pub fn record(
+        &self,
+        register: Access,
+        operation: Operation,
+        refusal: Refusal,
+        bits: u32,
+        value: u32,
+    ) -> Option<Unsaid<'_>> {
         let key = key(register, operation, refusal);
         let is_it = |slot: &&Slot| matches!(slot.key.load(Ordering::Relaxed), found if found == key || found == 0);
         let Some(slot) = self.slots.iter().find(is_it) else {
-            self.overflow.fetch_add(1, Ordering::Relaxed);
-            return false;
+            let before = self.overflow.load(Ordering::Relaxed);
+            self.overflow.store(before.saturating_add(1), Ordering::Relaxed);
+            return None;
         };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         slot.time.store(u64::try_from(now.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
@@ -111,7 +144,7 @@ impl Denials {
         slot.count.store(before.saturating_add(1), Ordering::Relaxed);
         // Only now can others find it.
         slot.key.store(key, Ordering::Release);
-        before == 0
+        (!slot.is_said.load(Ordering::Relaxed)).then_some(Unsaid(&slot.is_said))
     }
 
     /// Everything counted, by register.
@@ -175,17 +208,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_register_is_first_once_and_then_counted() {
+    fn each_register_is_said_once_and_counted() {
         let denials = Denials::default();
         let status = Access::word(0x06);
 
-        let first: Vec<bool> = [0x0100, 0x0200, 0x0100]
-            .into_iter()
-            .map(|bits| denials.record(status, Operation::Write, Refusal::Discarded, bits, bits | 1))
-            .collect();
-        assert!(denials.record(Access::dword(0xffc), Operation::Read, Refusal::Denied, u32::MAX, 0));
+        let is_to_be_said = [0x0100, 0x0200, 0x0100].map(|bits| {
+            let unsaid = denials.record(status, Operation::Write, Refusal::Discarded, bits, bits | 1);
+            unsaid.map(Unsaid::said).is_some()
+        });
+        assert!(denials.record(Access::dword(0xffc), Operation::Read, Refusal::Denied, u32::MAX, 0).is_some());
 
-        assert_eq!(first, [true, false, false]);
+        assert_eq!(is_to_be_said, [true, false, false]);
         let list = denials.list();
         let [of_status, of_last] = list[..] else { panic!("{list:?}") };
         assert_eq!(
@@ -199,23 +232,64 @@ mod tests {
     }
 
     #[test]
+    fn a_register_of_which_the_line_was_dropped_is_to_be_said_with_the_next_access() {
+        let denials = Denials::default();
+        let record = || denials.record(Access::COMMAND, Operation::Write, Refusal::Denied, 1, 1);
+        assert!(record().is_some(), "and the line is dropped");
+
+        let again = record();
+        again.unwrap().said();
+
+        assert!(record().is_none());
+    }
+
+    /// Accesses to more registers than there is room for.
+    fn try_everything(denials: &Denials) {
+        for offset in 0..1024 {
+            let _ = denials.record(Access::byte(offset), Operation::Write, Refusal::Discarded, 0xff, 0xff);
+        }
+    }
+
+    #[test]
     fn a_guest_that_tries_everything_fills_the_table_and_no_more() {
         let denials = Denials::default();
-        for offset in 0..1024 {
-            denials.record(Access::byte(offset), Operation::Write, Refusal::Discarded, 0xff, 0xff);
-        }
+        try_everything(&denials);
         assert_eq!((denials.list().len(), denials.overflow()), (SLOTS, 1024 - 256));
+    }
+
+    #[test]
+    fn the_count_of_what_found_no_room_stays_at_its_end() {
+        let denials = Denials::default();
+        denials.overflow.store(u32::MAX - 1, Ordering::Relaxed);
+        try_everything(&denials);
+        assert_eq!(denials.overflow(), u32::MAX);
+    }
+
+    #[test]
+    fn what_was_written_is_in_the_registers_position_without_what_is_above_the_access() {
+        let value = 0xdead_beef;
+        let written = [
+            (Access::dword(0x44), Access::dword(0x44), 0xdead_beef),
+            (Access::word(0x46), Access::dword(0x44), 0x0000_dead),
+            (Access::word(0x44), Access::byte(0x44), 0x0000_00ef),
+            (Access::word(0x46), Access::byte(0x47), 0x0000_ef00),
+            (Access::dword(0x44), Access::word(0x44), 0x0000_beef),
+            (Access::dword(0x44), Access::word(0x46), 0xbeef_0000),
+        ];
+        for (register, access, expected) in written {
+            assert_eq!(written_to(register, access, value), expected, "{register} by {access}");
+        }
     }
 
     #[test]
     fn a_new_guest_starts_with_an_empty_table() {
         let denials = Denials::default();
-        denials.record(Access::COMMAND, Operation::Write, Refusal::Denied, 1, 1);
+        denials.record(Access::COMMAND, Operation::Write, Refusal::Denied, 1, 1).unwrap().said();
 
         denials.begin(&Guest { domain: xenpcid_address::DomainId(7), name: "next".to_owned() });
 
         assert!(denials.list().is_empty());
-        assert!(denials.record(Access::COMMAND, Operation::Write, Refusal::Denied, 1, 1));
+        assert!(denials.record(Access::COMMAND, Operation::Write, Refusal::Denied, 1, 1).is_some());
         assert_eq!(denials.list()[0].count, 1);
     }
 }

@@ -18,7 +18,7 @@ use xenpcid_address::DomainId;
 use xenpcid_host::{Errno, Host, HostError, MsiVector, Pirq};
 use xenpcid_policy::{InterruptMode, MsixCapability};
 
-use crate::claim::Claimed;
+use crate::claim::{Claimed, Vector};
 use crate::ledger::{Ledger, Step};
 
 /// Command register: INTx Disable.
@@ -87,6 +87,7 @@ impl Interrupts {
             self.vectors.record(Step::VectorMapped { domain, pirq });
             claimed.modify(xenpcid_policy::Access::COMMAND, COMMAND_INTX_DISABLE, COMMAND_INTX_DISABLE)?;
             claimed.modify(control, MSI_ENABLE | MSI_MULTIPLE_MESSAGE_ENABLE, MSI_ENABLE)?;
+            claimed.facts().set_vectors_in_use(vec![Vector { mode: InterruptMode::Msi, entry: 0, pirq }]);
             Ok(pirq)
         })();
         self.or_disabled(host, claimed, enabled)
@@ -128,6 +129,7 @@ impl Interrupts {
         // Enabled and masked as a whole while Xen programs the entries.
         claimed.modify(msix.control(), MSIX_ENABLE | MSIX_FUNCTION_MASK, MSIX_ENABLE | MSIX_FUNCTION_MASK)?;
         let mut pirqs = Vec::with_capacity(entries.len());
+        let mut in_use = Vec::with_capacity(entries.len());
         for entry in entries {
             let vector = MsiVector::Msix { entry: *entry, table_bar };
             let pirq = host.hypervisor.map_msi(domain, claimed.function(), vector).map_err(|error| {
@@ -138,10 +140,12 @@ impl Interrupts {
                 }
             })?;
             self.vectors.record(Step::VectorMapped { domain, pirq });
+            in_use.push(Vector { mode: InterruptMode::Msix, entry: *entry, pirq });
             pirqs.push(u16::try_from(pirq.0).map_err(|_| EnableError::PirqTooLarge(pirq))?);
         }
         claimed.modify(xenpcid_policy::Access::COMMAND, COMMAND_INTX_DISABLE, COMMAND_INTX_DISABLE)?;
         claimed.modify(msix.control(), MSIX_FUNCTION_MASK, 0)?;
+        claimed.facts().set_vectors_in_use(in_use);
         Ok(pirqs)
     }
 
@@ -167,6 +171,7 @@ impl Interrupts {
         if self.mode == InterruptMode::None && self.vectors.steps().is_empty() {
             return Ok(());
         }
+        claimed.facts().set_vectors_in_use(Vec::new());
         let capabilities = claimed.capabilities();
         let silenced = [
             capabilities.msi.map(|msi| claimed.modify(msi.control(), MSI_ENABLE, 0)),

@@ -88,6 +88,8 @@ pub enum Step {
         domain: DomainId,
         /// The device.
         function: Sbdf,
+        /// What becomes of memory that firmware reserved for it.
+        reserved: ReservedMemory,
     },
     /// A guest has the pirq of an MSI or MSI-X vector.
     VectorMapped {
@@ -121,8 +123,8 @@ impl Step {
             }
             Self::LineMapped { domain, gsi } => host.hypervisor.map_gsi(*domain, *gsi).map(drop),
             Self::LinePermitted { domain, gsi } => host.hypervisor.irq_permission(*domain, Pirq(*gsi), true),
-            Self::Assigned { domain, function } => {
-                host.hypervisor.assign_device(*domain, *function, ReservedMemory::Refuse)
+            Self::Assigned { domain, function, reserved } => {
+                host.hypervisor.assign_device(*domain, *function, *reserved)
             }
             // The pirq is Xen's choice, so it is known only once it is mapped: see `Ledger::record`.
             Self::VectorMapped { .. } => Ok(()),
@@ -160,7 +162,7 @@ impl Step {
             Self::LinePermitted { domain, gsi } => {
                 except(host.hypervisor.irq_permission(*domain, Pirq(*gsi), false), INTERRUPT_GONE)
             }
-            Self::Assigned { domain, function } => {
+            Self::Assigned { domain, function, .. } => {
                 except(host.hypervisor.deassign_device(*domain, *function), DEVICE_GONE)
             }
             Self::VectorMapped { domain, pirq } => except(host.hypervisor.unmap_pirq(*domain, *pirq), INTERRUPT_GONE),
@@ -195,7 +197,7 @@ impl fmt::Display for Step {
             }
             Self::LineMapped { domain, gsi } => write!(f, "domain {domain} has the pirq of GSI {gsi}"),
             Self::LinePermitted { domain, gsi } => write!(f, "domain {domain} may use GSI {gsi}"),
-            Self::Assigned { domain, function } => write!(f, "{function} assigned to domain {domain}"),
+            Self::Assigned { domain, function, .. } => write!(f, "{function} assigned to domain {domain}"),
             Self::VectorMapped { domain, pirq } => write!(f, "domain {domain} has pirq {}", pirq.0),
         }
     }
@@ -253,6 +255,20 @@ impl Ledger {
         stuck.reverse();
         self.steps = stuck;
         if errors.is_empty() { Ok(()) } else { Err(errors) }
+    }
+
+    /// Takes over the steps of another ledger, as the later ones.
+    pub fn append(&mut self, other: &mut Self) {
+        self.steps.append(&mut other.steps);
+    }
+
+    /// Undone, a device that was taken from its driver stays without one.
+    pub fn forget_driver(&mut self) {
+        for step in &mut self.steps {
+            if let Step::TakenFromDriver { driver, .. } = step {
+                *driver = None;
+            }
+        }
     }
 
     /// What is done and not undone, in order.

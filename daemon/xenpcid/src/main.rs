@@ -7,14 +7,15 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::{LocalSet, spawn_local};
 use tracing_subscriber::EnvFilter;
 use xenpcid::control::Control;
-use xenpcid::startup::{LOCK_FILE, check_dom0, check_hypervisor, lock};
-use xenpcid::supervisor::Supervisor;
-use xenpcid_config::{Config, Policies};
-use xenpcid_control::Server;
+use xenpcid::files::Files;
+use xenpcid::startup::{HOLDS, LOCK_FILE, check_dom0, check_hypervisor, lock};
+use xenpcid::supervisor::{Event, Supervisor};
+use xenpcid_control::{Admission, Server};
 use xenpcid_host::Host;
 use xenpcid_host::dom0::Dom0Facts;
 use xenstore_protocol::{Client, Endpoint};
@@ -24,7 +25,7 @@ use xenstore_protocol::{Client, Endpoint};
 #[command(name = "xenpcid", version, args_conflicts_with_subcommands = true, arg_required_else_help = true)]
 #[command(
     after_help = "Runs in the foreground and logs to standard error; XENPCID_LOG sets what (error, warn, info, debug, trace).\n\
-    SIGTERM ends it: devices that no guest has go back to dom0, running guests keep theirs."
+    SIGTERM ends it: devices that no guest has go back to dom0, running guests keep theirs. SIGHUP has it read its files anew."
 )]
 struct Arguments {
     /// What is declared: domains and their devices.
@@ -100,8 +101,8 @@ fn runtime() -> Result<tokio::runtime::Runtime, Box<dyn Error>> {
 }
 
 fn daemon(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
-    let policies = Policies::load(&arguments.policies)?;
-    let config = Config::load_with(&arguments.config, &policies)?;
+    let files = Files { config: arguments.config.clone(), policies: arguments.policies.clone() };
+    let (config, policies) = files.load()?;
     if arguments.check {
         return Ok(());
     }
@@ -116,28 +117,68 @@ fn daemon(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         let xenstore = Client::connect(Endpoint::from_environment()).await?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut reload = signal(SignalKind::hangup())?;
         let shutdown = async {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
             tracing::info!("stopping");
+            tell_systemd(&[NotifyState::Stopping]);
         };
-        let supervisor = Supervisor::new(host, xenstore, config, policies, |_| {});
-        let file = arguments.config.display().to_string();
-        let control = Control::new(supervisor.pool(), Some(format!("{major}.{minor}")), Some(file));
-        let server = Server::bind(&arguments.socket)?;
+        let ready = |event| {
+            if let Event::Ready = event {
+                tell_systemd(&[NotifyState::Ready]);
+            }
+        };
+        let admission = match &config.settings.read_only_group {
+            Some(group) => Admission::default().with_readers(group)?,
+            None => Admission::default(),
+        };
+        let supervisor = Supervisor::new(host, xenstore, config, policies, ready).with_records(PathBuf::from(HOLDS));
+        let toolstack = supervisor.toolstack();
+        let control = Control::new(toolstack.clone(), files.clone(), Some(format!("{major}.{minor}")));
+        let server = Server::bind(&arguments.socket)?.with_admission(admission)?;
+        let reloading = async move {
+            while reload.recv().await.is_some() {
+                tell_systemd(&[NotifyState::Reloading, NotifyState::monotonic_usec_now()?]);
+                match files.load() {
+                    Ok((config, policies)) => {
+                        tracing::info!(
+                            domains = config.domains.len(),
+                            devices = config.devices.len(),
+                            "configuration read anew"
+                        );
+                        toolstack.declare(config, policies);
+                    }
+                    Err(error) => {
+                        tracing::error!("the configuration stays as it was: {}", with_sources(error.as_ref()))
+                    }
+                }
+                tell_systemd(&[NotifyState::Ready]);
+            }
+            Ok::<_, std::io::Error>(())
+        };
         // Each connection is a task of this thread, and ends with the daemon.
         LocalSet::new()
             .run_until(async {
                 let answering = spawn_local(server.run(control));
+                let reloading = spawn_local(reloading);
                 let result = supervisor.run(shutdown).await;
                 answering.abort();
+                reloading.abort();
                 result
             })
             .await?;
         Ok(())
     })
+}
+
+/// Tells the service manager, if one started us, how far we are (sd_notify(3)).
+fn tell_systemd(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(false, states) {
+        tracing::warn!(%error, "systemd cannot be told");
+    }
 }
 
 #[cfg(feature = "libxenctrl")]

@@ -4,20 +4,22 @@
 //! waits with interrupts off until it has its answer, and gives up after two seconds.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use pcifront_shim::abi::{ErrorCode, Operation};
 use pcifront_shim::{Answer, BackendEnd, Delivery, Request};
 use tokio::sync::oneshot;
-use xenpcid_address::DomainId;
+use xenpcid_address::{DomainId, Sbdf};
 use xenpcid_host::{Errno, EventPort, GrantedPage, Host, HostError, Wakeup};
-use xenpcid_policy::{InterruptMode, VirtualBus};
+use xenpcid_policy::{InterruptMode, NoPlace, VirtualAddress, VirtualBus};
 
 use crate::assignment::Assigned;
+use crate::claim::Claimed;
 use crate::interrupts::EnableError;
 use crate::rate_limit::{Line, RateLimit};
+use crate::session::Placed;
 
 /// A guest that notifies without a request is listened to less and less often, up to this (XSA-332). Half of what a guest waits
 /// before it gives up, so that an honest request in between is still answered.
@@ -30,7 +32,35 @@ pub struct GuestBus {
     domain: DomainId,
     slots: VirtualBus,
     functions: Vec<Assigned>,
+    places: Places,
     complaints: RateLimit,
+}
+
+/// The devices of a bus, and where the guest finds them: for those who must not wait for a request that is being answered,
+/// which can take as long as a reset. Clones are of the same bus.
+#[derive(Clone, Default)]
+pub struct Places(Arc<Mutex<Vec<Placed>>>);
+
+impl Places {
+    /// In the order in which they came.
+    #[must_use]
+    pub fn list(&self) -> Vec<Placed> {
+        self.lock().clone()
+    }
+
+    /// Whether the device is there.
+    #[must_use]
+    pub fn has(&self, function: Sbdf) -> bool {
+        self.lock().iter().any(|placed| placed.function == function)
+    }
+
+    fn set(&self, places: Vec<Placed>) {
+        *self.lock() = places;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Placed>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// An answer before it is put on the page.
@@ -47,16 +77,51 @@ impl Reply {
 }
 
 impl GuestBus {
-    /// The bus of a guest, whose devices are at the slots given.
+    /// The bus of a guest, without devices.
     #[must_use]
-    pub fn new(host: Host, domain: DomainId, slots: VirtualBus, functions: Vec<Assigned>) -> Self {
-        Self { host, domain, slots, functions, complaints: RateLimit::default() }
+    pub fn new(host: Host, domain: DomainId) -> Self {
+        Self {
+            host,
+            domain,
+            slots: VirtualBus::new(),
+            functions: Vec::new(),
+            places: Places::default(),
+            complaints: RateLimit::default(),
+        }
     }
 
-    /// The devices, to be taken back.
-    #[must_use]
-    pub fn into_functions(self) -> Vec<Assigned> {
-        self.functions
+    /// A place for a device that is to come, or the one it has.
+    ///
+    /// # Errors
+    /// The bus is full, or `slot` is taken.
+    pub fn reserve(&mut self, claimed: &Claimed, slot: Option<u8>) -> Result<VirtualAddress, NoPlace> {
+        self.slots.insert_at(claimed.function(), claimed.snapshot().is_virtual_function, slot)
+    }
+
+    /// Gives a place back that is not used.
+    pub fn cancel(&mut self, function: Sbdf) {
+        if self.function(function).is_none() {
+            self.slots.remove(function);
+        }
+    }
+
+    /// Adds a device at the place that was reserved for it: from now on the guest's accesses reach it.
+    pub fn add(&mut self, assigned: Assigned) {
+        self.functions.push(assigned);
+        self.tell_places();
+    }
+
+    /// Takes a device away: the guest's accesses find nothing there any more. An INTx line that it shares with another device
+    /// of the guest stays with that one.
+    pub fn remove(&mut self, function: Sbdf) -> Option<Assigned> {
+        let index = self.functions.iter().position(|assigned| assigned.function() == function)?;
+        let mut removed = self.functions.remove(index);
+        self.slots.remove(function);
+        if let Some(heir) = self.functions.iter_mut().find(|other| other.shares_line_with(&removed)) {
+            removed.leave_line_to(heir);
+        }
+        self.tell_places();
+        Some(removed)
     }
 
     /// The devices.
@@ -65,8 +130,39 @@ impl GuestBus {
         &self.functions
     }
 
+    /// Where the guest finds them.
+    #[must_use]
+    pub fn places(&self) -> Places {
+        self.places.clone()
+    }
+
+    fn tell_places(&self) {
+        let place = |assigned: &Assigned| Placed { function: assigned.function(), address: assigned.address() };
+        self.places.set(self.functions.iter().map(place).collect());
+    }
+
+    /// One of them.
+    #[must_use]
+    pub fn function(&self, function: Sbdf) -> Option<&Assigned> {
+        self.functions.iter().find(|assigned| assigned.function() == function)
+    }
+
+    /// Whether the guest has this INTx line already.
+    #[must_use]
+    pub fn has_line(&self, line: u8) -> bool {
+        self.functions.iter().any(|assigned| assigned.line() == Some(line))
+    }
+
+    /// What a new kernel in the guest, or a frontend that was loaded anew, has to find: no interrupts of the former one, and
+    /// devices that do nothing.
+    pub fn start_over(&mut self) {
+        for function in &mut self.functions {
+            function.start_over(&self.host);
+        }
+    }
+
     fn handle(&mut self, request: &Request) -> Reply {
-        let Self { host, domain, slots, functions, complaints } = self;
+        let Self { host, domain, slots, functions, places: _, complaints } = self;
         let found = slots
             .lookup(request.domain, request.bus, request.devfn)
             .and_then(|sbdf| functions.iter_mut().find(|function| function.function() == sbdf));
@@ -141,9 +237,16 @@ fn refused(error: &EnableError) -> Reply {
     }
 }
 
+/// A guest's bus, which its session and its ring share. It is locked for one request at a time.
+pub type SharedBus = Arc<Mutex<GuestBus>>;
+
+/// The bus, for a moment. A panic while it was locked left nothing half done that could not be taken back.
+pub fn lock(bus: &Mutex<GuestBus>) -> MutexGuard<'_, GuestBus> {
+    bus.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// A running ring.
 pub struct RingServer {
-    bus: Arc<Mutex<Box<GuestBus>>>,
     port: Arc<dyn EventPort>,
     stopping: Arc<AtomicBool>,
     thread: JoinHandle<()>,
@@ -155,31 +258,19 @@ impl RingServer {
     ///
     /// # Errors
     /// If no thread can be started.
-    pub fn start(
-        bus: Box<GuestBus>,
-        page: Box<dyn GrantedPage>,
-        port: Arc<dyn EventPort>,
-    ) -> Result<Self, (Box<GuestBus>, std::io::Error)> {
-        let name = format!("ring-{}", bus.domain);
-        let bus = Arc::new(Mutex::new(bus));
+    pub fn start(bus: SharedBus, page: Box<dyn GrantedPage>, port: Arc<dyn EventPort>) -> Result<Self, std::io::Error> {
+        let domain = lock(&bus).domain;
         let stopping = Arc::new(AtomicBool::new(false));
         let (send_ended, ended) = oneshot::channel();
         let thread = {
-            let (bus, port, stopping) = (bus.clone(), port.clone(), stopping.clone());
-            std::thread::Builder::new().name(name).spawn(move || {
-                // Held for as long as the thread lives: the bus is the thread's own, and lies in a mutex only so that it
-                // survives a panic here.
-                let mut bus = bus.lock().unwrap_or_else(PoisonError::into_inner);
-                let result = serve(&mut bus, page.as_ref(), port.as_ref(), &stopping);
-                drop(bus);
+            let (port, stopping) = (port.clone(), stopping.clone());
+            std::thread::Builder::new().name(format!("ring-{domain}")).spawn(move || {
+                let result = serve(domain, &bus, page.as_ref(), port.as_ref(), &stopping);
                 // Nobody listens any more if the session is being stopped.
                 let _ = send_ended.send(result);
-            })
+            })?
         };
-        match thread {
-            Ok(thread) => Ok(Self { bus, port, stopping, thread, ended }),
-            Err(error) => Err((unwrap_bus(bus), error)),
-        }
+        Ok(Self { port, stopping, thread, ended })
     }
 
     /// Resolves, once, when the thread ends by itself: its event channel failed, or it panicked.
@@ -191,28 +282,21 @@ impl RingServer {
     }
 
     /// Stops to answer, unmaps the page and closes the port. Blocks for as long as a request that is being answered takes.
-    #[must_use]
-    pub fn stop(self) -> Box<GuestBus> {
+    pub fn stop(self) {
         self.stopping.store(true, Ordering::Release);
         if let Err(error) = self.port.wake() {
             tracing::error!(%error, "the ring's thread could not be woken");
         }
         if self.thread.join().is_err() {
-            tracing::error!("the ring's thread panicked");
+            tracing::error!("the ring's thread panicked; this is a defect, please report it");
         }
-        unwrap_bus(self.bus)
     }
-}
-
-/// The bus, once the thread that shared it is gone.
-#[expect(clippy::expect_used, reason = "the only other owner is a thread that has ended or never began")]
-fn unwrap_bus(bus: Arc<Mutex<Box<GuestBus>>>) -> Box<GuestBus> {
-    Arc::into_inner(bus).expect("the bus has one owner").into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Answers until told to stop.
 fn serve(
-    bus: &mut GuestBus,
+    domain: DomainId,
+    bus: &Mutex<GuestBus>,
     page: &dyn GrantedPage,
     port: &dyn EventPort,
     stopping: &AtomicBool,
@@ -222,7 +306,7 @@ fn serve(
     while !stopping.load(Ordering::Acquire) {
         let mut answered = 0_u32;
         while let Some(request) = end.take() {
-            let reply = bus.handle(&request);
+            let reply = lock(bus).handle(&request);
             let answer = Answer { error: reply.error, value: reply.value, vectors: &reply.vectors };
             match end.answer(&request, &answer) {
                 Delivery::Delivered => {
@@ -232,8 +316,8 @@ fn serve(
                 // Also a guest that changes its request while it is carried out, for ever: it is not answered sooner than one
                 // that notifies for nothing.
                 Delivery::Stale => {
-                    if let Some(Line { suppressed }) = bus.complaints.admit() {
-                        tracing::warn!(domain = bus.domain.0, operation = %request.operation, suppressed,
+                    if let Some(Line { suppressed }) = lock(bus).complaints.admit() {
+                        tracing::warn!(domain = domain.0, operation = %request.operation, suppressed,
                             "an answer came too late and was dropped");
                     }
                     break;

@@ -1,4 +1,4 @@
-//! One guest being served, from the grant of its devices to their return.
+//! One guest being served, from its first device to its end.
 //!
 //! The handshake follows xenbus (xen/include/public/io/xenbus.h); the frontend is Linux' pcifront or another.
 //!
@@ -12,229 +12,339 @@
 //!   map the page, bind the port
 //!   4 Connected                    scans the bus
 //!                                  4 Connected
-//!        ·  configuration accesses, interrupts: ring.rs  ·
+//!        ·  configuration accesses, interrupts: ring.rs; devices come and go: handshake.rs  ·
 //!                                  5 Closing      (driver unbound, guest powers off)
 //!   5 Closing
 //!                                  6 Closed
-//!   6 Closed
+//!   interrupts off, devices reset
+//!   3 Initialised                  3 Initialised  (its module is loaded again, or another kernel by kexec), and so on
 //!        ·  the domain is gone  ·
 //!   unmap, take devices back, remove both directories
 //! ```
 //! * The guest publishes numbers that cannot be mapped or bound, or another magic: 5 Closing; the devices stay with the guest
 //!   until it is gone, since it may use them already.
 //! * The domain is gone at any moment: everything is taken back from wherever it stands.
-//! * A device cannot be assigned: all are taken back and the guest gets none, so that it never runs with half of what it was
+//! * One of several devices cannot be assigned: all are taken back, so that a guest never runs with half of what it was
 //!   promised.
 
-use std::collections::BTreeSet;
-use std::fmt;
+mod assign;
+mod command;
+mod handshake;
+mod nodes;
 
-use tokio::sync::oneshot;
-use xenpcid_address::DomainId;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use xenpcid_address::Sbdf;
 use xenpcid_host::Host;
-use xenpcid_policy::{BusFull, VirtualBus};
-use xenstore_protocol::pci_nodes::{DeviceOptions, NewDevice, PciNodes, Root};
-use xenstore_protocol::xenbus::{self, XenbusState};
-use xenstore_protocol::{Client, Error as XenstoreError, Watch};
+use xenstore_protocol::pci_nodes::{PciNodes, RingNodes};
+use xenstore_protocol::{Client, Error as XenstoreError, Path, Watch};
+
+pub use command::{Attached, Command, Guest, Outcome, Placed, Returned, SessionError, Stop, Wanted};
 
 use crate::assignment::Assigned;
-use crate::bus::Bus;
-use crate::claim::{ClaimError, Claimed};
+use crate::deadline::reached;
+use crate::pool::Pool;
 use crate::rate_limit::{Line, RateLimit};
-use crate::ring::GuestBus;
+use crate::ring::{GuestBus, Places, RingServer, SharedBus, lock};
+use assign::assign_all;
+use handshake::Phase;
 
-/// The one bus of a guest.
-const ROOT: Root = Root { segment: 0, bus: 0 };
+/// Tells that another toolstack took devices from the guest, by the nodes of its bus.
+pub type Withdrawn = Box<dyn Fn(&Guest, &[Sbdf])>;
 
-/// A domain that is served.
-#[derive(Clone, Debug)]
-pub struct Guest {
-    /// Its number, which is new each time it starts.
-    pub domain: DomainId,
-    /// Its name.
-    pub name: String,
+/// Until what xenstore refused is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// What a session is told about.
+struct Watches {
+    frontend: Watch,
+    backend: Watch,
+    /// A domain has shut down or crashed, or is gone.
+    ended: Watch,
 }
 
-impl fmt::Display for Guest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (domain {})", self.name, self.domain)
-    }
-}
-
-/// Why a guest gets nothing.
-#[derive(Debug, thiserror::Error)]
-pub enum SessionError {
-    /// A device could not be given to it.
-    #[error(transparent)]
-    Assign(#[from] ClaimError),
-    /// More devices than its bus has room for.
-    #[error(transparent)]
-    BusFull(#[from] BusFull),
-    /// Its nodes could not be published.
-    #[error(transparent)]
-    Xenstore(#[from] XenstoreError),
-    /// A task panicked.
-    #[error("a task of the daemon ended badly: {0}; this is a defect, please report it")]
-    Task(#[from] tokio::task::JoinError),
-}
-
-/// Why a session is to end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stop {
-    /// The domain is gone: take everything back.
-    Gone,
-    /// The daemon ends: leave the guest its devices.
-    Leave,
-}
-
-/// A device given back: ready for the next guest, or not and why.
-pub type Returned = Result<Box<Claimed>, (Box<Claimed>, ClaimError)>;
-
-/// What a session leaves.
-pub struct Ended {
-    /// Whom it served.
-    pub guest: Guest,
-    /// The devices that the guest does not have any more.
-    pub devices: Vec<Returned>,
-    /// How it ended.
-    pub outcome: Outcome,
-}
-
-/// How a session ended.
-#[derive(Debug)]
-pub enum Outcome {
-    /// The domain is gone.
-    Released,
-    /// The domain has its devices, and the daemon ends.
-    Left,
-    /// The domain got nothing.
-    Refused(SessionError),
-}
-
-/// Serves a guest until `stopped` says to end.
-pub async fn serve(
+/// A guest that is served.
+pub struct Session {
     host: Host,
     xenstore: Client,
-    guest: Guest,
-    devices: Vec<Box<Claimed>>,
-    stopped: oneshot::Receiver<Stop>,
-) -> Ended {
-    let assigned = on_thread(&host, {
-        let guest = guest.clone();
-        move |host| assign_all(host, &guest, devices)
-    });
-    let bus = match assigned.await {
-        Ok(Ok(bus)) => bus,
-        Ok(Err((devices, error))) => return Ended { guest, devices, outcome: Outcome::Refused(error) },
-        Err(error) => return Ended { guest, devices: Vec::new(), outcome: Outcome::Refused(error.into()) },
-    };
-    let nodes = PciNodes::new(guest.domain);
-    let complaints = RateLimit::default();
-    let mut session = Session { host, xenstore, guest, nodes, bus: Bus::Idle(bus), complaints };
-    let stop = tokio::select! {
-        error = session.run() => return session.end(Outcome::Refused(error.into())).await,
-        // Its sender is dropped only together with the whole daemon.
-        stop = stopped => stop.unwrap_or(Stop::Leave),
-    };
-    match stop {
-        Stop::Gone => session.end(Outcome::Released).await,
-        Stop::Leave => {
-            session.bus.stop().await;
-            Ended { guest: session.guest, devices: Vec::new(), outcome: Outcome::Left }
-        }
-    }
-}
-
-struct Session {
-    host: Host,
-    xenstore: Client,
+    pool: Arc<Pool>,
     guest: Guest,
     nodes: PciNodes,
-    bus: Bus,
+    bus: SharedBus,
+    places: Places,
+    ring: Option<(RingServer, RingNodes)>,
+    phase: Phase,
+    /// Until when another toolstack is answered without waiting for the guest.
+    hurry: Option<Instant>,
+    /// Devices that the guest was asked for and keeps, until that is written down.
+    asked_in_vain: Vec<Sbdf>,
+    /// Devices that are being renewed after the guest.
+    returning: JoinSet<()>,
+    withdrawn: Withdrawn,
     complaints: RateLimit,
 }
 
 impl Session {
-    /// Makes the devices known to the guest, all at once: it finds a bus that is ready to be connected.
-    async fn publish(&self) -> Result<(), XenstoreError> {
-        let Bus::Idle(bus) = &self.bus else { return Ok(()) };
-        let (nodes, functions) = (&self.nodes, bus.functions());
-        let devices: Vec<_> = functions
-            .iter()
-            .map(|function| NewDevice { host: function.function(), options: DeviceOptions::default() })
-            .collect();
-        self.xenstore
-            .transaction(async |transaction| {
-                // The connection was lost just when it was done: the guest may have written there since.
-                let state = xenbus::read_state(transaction, &nodes.backend_state()).await?;
-                if state == XenbusState::Initialised && transaction.exists(nodes.frontend()).await? {
-                    return Ok(());
-                }
-                nodes.create(transaction, &self.guest.name, &devices).await?;
-                for (index, function) in (0..).zip(functions) {
-                    nodes.publish_device(transaction, index, function.address().to_sbdf()).await?;
-                    nodes.set_device_state(transaction, index, XenbusState::Initialised).await?;
-                }
-                nodes.publish_roots(transaction, &[ROOT]).await?;
-                xenbus::switch_state_in(transaction, &nodes.backend_state(), XenbusState::Initialised).await?;
-                Ok::<_, XenstoreError>(())
-            })
-            .await?;
-        for function in functions {
-            tracing::info!(domain = %self.guest, function = %function.function(), slot = %function.address(), "assigned");
+    /// A guest that has no device yet. Those that it does not have any more go to `pool`.
+    #[must_use]
+    pub fn new(host: Host, xenstore: Client, pool: Arc<Pool>, guest: Guest, withdrawn: Withdrawn) -> Self {
+        let bus = GuestBus::new(host.clone(), guest.domain);
+        let places = bus.places();
+        Self {
+            nodes: PciNodes::new(guest.domain),
+            host,
+            xenstore,
+            pool,
+            guest,
+            bus: Arc::new(Mutex::new(bus)),
+            places,
+            ring: None,
+            phase: Phase::Settled,
+            hurry: None,
+            asked_in_vain: Vec::new(),
+            returning: JoinSet::new(),
+            withdrawn,
+            complaints: RateLimit::default(),
         }
-        Ok(())
     }
 
-    /// Publishes the devices and follows the guest's state. Ends only with an error of the first. Nothing that a guest writes,
-    /// and no failure of xenstore, ends the second: the guest has its devices, and they are taken back only when it is gone.
-    async fn run(&mut self) -> XenstoreError {
+    /// Serves the guest until `stopped` says to end. Nothing that a guest writes, and no failure of xenstore, ends it: the guest
+    /// has its devices, and they are taken back only when it is gone or lets go.
+    pub async fn serve(
+        mut self,
+        mut commands: mpsc::Receiver<Command>,
+        mut stopped: oneshot::Receiver<Stop>,
+    ) -> Outcome {
         let mut connection = self.xenstore.state();
-        loop {
+        let stop = loop {
             connection.mark_unchanged();
-            match self.publish().await {
-                Ok(()) => break,
-                Err(error) if error.is_disconnected() => self.complain(&error, "its devices cannot be published"),
-                Err(error) => return error,
+            let lost = match self.watches().await {
+                Ok(mut watches) => match self.follow_until_lost(&mut watches, &mut commands, &mut stopped).await {
+                    Ok(stop) => break stop,
+                    Err(error) => error,
+                },
+                Err(error) => error,
+            };
+            self.complain(&lost, "its nodes cannot be watched");
+            tokio::select! {
+                // Its sender is dropped only together with the whole daemon.
+                stop = &mut stopped => break stop.unwrap_or(Stop::Leave),
+                changed = connection.changed() => if changed.is_err() {
+                    // Whoever ends the daemon for that ends this too.
+                    break (&mut stopped).await.unwrap_or(Stop::Leave);
+                },
+                // Refused, for a reason that may pass.
+                () = tokio::time::sleep(AGAIN) => {}
             }
-            if connection.changed().await.is_err() {
-                return std::future::pending().await;
+        };
+        self.give_back(&mut commands);
+        match stop {
+            Stop::Gone => {
+                self.end().await;
+                Outcome::Released
             }
-        }
-        loop {
-            connection.mark_unchanged();
-            match self.xenstore.watch(&self.nodes.frontend_state()).await {
-                Ok(mut watch) => while self.look(&mut watch).await {},
-                Err(error) => self.complain(&error, "its state cannot be watched"),
-            }
-            if connection.changed().await.is_err() {
-                // Whoever ends the daemon for that ends this too.
-                return std::future::pending().await;
+            Stop::Leave => {
+                self.stop_ring().await;
+                while self.returning.join_next().await.is_some() {}
+                Outcome::Left
             }
         }
     }
 
-    /// Looks at the guest's state once and waits for the next occasion; `false` once the watch is over.
-    async fn look(&mut self, watch: &mut Watch) -> bool {
-        if let Err(error) = self.follow().await {
-            self.complain(&error, "its state cannot be followed");
-        }
-        let broken = tokio::select! {
-            changed = watch.changed() => match changed {
-                Ok(_) => return true,
+    async fn watches(&self) -> Result<Watches, XenstoreError> {
+        Ok(Watches {
+            frontend: self.xenstore.watch(&self.nodes.frontend_state()).await?,
+            backend: self.xenstore.watch(self.nodes.backend()).await?,
+            ended: self.xenstore.watch(&Path::RELEASE_DOMAIN).await?,
+        })
+    }
+
+    /// Follows the guest and carries out what is asked, until told to stop or until a watch is lost.
+    async fn follow_until_lost(
+        &mut self,
+        watches: &mut Watches,
+        commands: &mut mpsc::Receiver<Command>,
+        stopped: &mut oneshot::Receiver<Stop>,
+    ) -> Result<Stop, XenstoreError> {
+        loop {
+            let followed = self.follow().await;
+            self.hurry = self.hurry.filter(|until| Instant::now() < *until);
+            let deadline = match followed {
+                Ok(()) => self.phase.deadline().into_iter().chain(self.hurry).min(),
                 Err(error) => {
-                    self.complain(&error, "its state is not watched any more");
-                    return false;
+                    self.complain(&error, "its state cannot be followed");
+                    self.take_without_nodes().await;
+                    Some(Instant::now() + AGAIN)
                 }
-            },
-            error = self.bus.broken() => error,
-        };
-        tracing::error!(domain = %self.guest, error = %broken, "the guest's ring broke; it keeps its devices, without configuration accesses");
-        self.bus.stop().await;
-        if let Err(error) = self.switch(XenbusState::Closing).await {
-            self.complain(&error, "its backend state cannot be written");
+            };
+            let broken = async {
+                match &mut self.ring {
+                    Some((ring, _)) => ring.ended().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                stop = &mut *stopped => return Ok(stop.unwrap_or(Stop::Leave)),
+                changed = watches.frontend.changed() => drop(changed?),
+                changed = watches.backend.changed() => drop(changed?),
+                changed = watches.ended.changed() => drop(changed?),
+                () = reached(deadline) => {}
+                error = broken => {
+                    tracing::error!(domain = %self.guest, %error, "the guest's ring broke; it keeps its devices, without configuration accesses");
+                    self.stop_ring().await;
+                    self.close_backend().await;
+                }
+                Some(command) = commands.recv(), if matches!(self.phase, Phase::Settled) => self.carry_out(command).await,
+                Some(_) = self.returning.join_next() => {}
+            }
         }
-        true
+    }
+
+    /// Devices that were to be attached next, and are not any more. Whoever asked is told by the end of his channel.
+    fn give_back(&self, commands: &mut mpsc::Receiver<Command>) {
+        commands.close();
+        while let Ok(command) = commands.try_recv() {
+            if let Command::Attach { devices, .. } = command {
+                let devices = devices.into_iter().map(|device| Ok(device.claimed)).collect();
+                // They are as they were.
+                let _ = self.pool.take_in(&self.guest, devices);
+            }
+        }
+    }
+
+    async fn carry_out(&mut self, command: Command) {
+        match command {
+            Command::Attach { devices, patience, reply } => self.attach(devices, patience, reply).await,
+            Command::Detach { functions, force, patience, reply } => {
+                self.detach(functions, force, patience, reply).await;
+            }
+        }
+    }
+
+    async fn attach(
+        &mut self,
+        devices: Vec<Wanted>,
+        patience: Duration,
+        reply: oneshot::Sender<Result<Attached, SessionError>>,
+    ) {
+        let options: Vec<_> = devices.iter().map(|device| device.options).collect();
+        let (bus, guest) = (self.bus.clone(), self.guest.clone());
+        let assigned = on_thread(&self.host, move |host| assign_all(host, &guest, &bus, devices)).await;
+        let devices = match assigned {
+            Ok(Ok(devices)) => devices,
+            Ok(Err((returned, error))) => {
+                // What is wrong with a device that is not ready any more is in `error`, too.
+                let _ = self.pool.take_in(&self.guest, returned);
+                return answer(reply, Err(error));
+            }
+            Err(error) => return answer(reply, Err(error.into())),
+        };
+        match self.publish(&devices, &options).await {
+            Ok(connected) => {
+                for Placed { function, address } in &devices {
+                    tracing::info!(domain = %self.guest, %function, slot = %address, "assigned");
+                }
+                let attached = Attached { devices, unanswered: false };
+                if connected {
+                    self.phase = Phase::arriving(attached, patience, reply);
+                } else {
+                    answer(reply, Ok(attached));
+                }
+            }
+            Err(error) => {
+                // Should the nodes have been written all the same, they name devices that are not there, and are removed.
+                let functions: Vec<_> = devices.iter().map(|device| device.function).collect();
+                match self.remove(&functions).await {
+                    Ok(removed) => self.renew(removed, move |_| answer(reply, Err(error.into()))),
+                    Err(error) => answer(reply, Err(error)),
+                }
+            }
+        }
+    }
+
+    async fn detach(
+        &mut self,
+        functions: Vec<Sbdf>,
+        force: bool,
+        patience: Duration,
+        reply: oneshot::Sender<Result<(), SessionError>>,
+    ) {
+        let missing = functions.iter().copied().find(|function| !self.places.has(*function));
+        if let Some(function) = missing {
+            return answer(reply, Err(SessionError::NotAttached { function, guest: self.guest.clone() }));
+        }
+        match self.ask_to_let_go(&functions).await {
+            Ok(()) => self.phase = Phase::leaving(functions, patience, force, reply),
+            // Without xenstore the guest cannot be asked.
+            Err(_) if force => self.phase = Phase::leaving(functions, Duration::ZERO, force, reply),
+            Err(error) => {
+                // It may have been written all the same, and must not be taken for another toolstack's.
+                self.asked_in_vain = functions;
+                answer(reply, Err(error.into()));
+            }
+        }
+    }
+
+    /// Takes devices off the bus: the guest's accesses find nothing there any more. Waits for a request that is being answered.
+    async fn remove(&self, functions: &[Sbdf]) -> Result<Vec<Assigned>, SessionError> {
+        let bus = self.bus.clone();
+        let functions = functions.to_vec();
+        let removed = on_thread(&self.host, move |_| {
+            let mut bus = lock(&bus);
+            functions.iter().filter_map(|function| bus.remove(*function)).collect()
+        });
+        Ok(removed.await?)
+    }
+
+    /// Takes back what was granted for devices and renews them, which takes its time; then they are in the pool, and `done` is
+    /// told whether all are ready for the next guest.
+    fn renew(&mut self, devices: Vec<Assigned>, done: impl FnOnce(Result<(), SessionError>) + 'static) {
+        let renewed = on_thread(&self.host, move |host| {
+            devices.into_iter().map(|assigned| assigned.take_back(host)).collect::<Vec<Returned>>()
+        });
+        let (pool, guest) = (self.pool.clone(), self.guest.clone());
+        self.returning.spawn_local(async move {
+            match renewed.await {
+                Ok(returned) => done(pool.take_in(&guest, returned)),
+                Err(error) => done(Err(error.into())),
+            }
+        });
+    }
+
+    async fn stop_ring(&mut self) {
+        let Some((ring, _)) = self.ring.take() else { return };
+        // The page and the port are the thread's, and go with it.
+        if let Err(error) = tokio::task::spawn_blocking(move || ring.stop()).await {
+            tracing::error!(%error, "the ring's end was not seen; this is a defect, please report it");
+        }
+    }
+
+    /// Takes everything back.
+    async fn end(&mut self) {
+        self.stop_ring().await;
+        // Whoever waits for the guest waits no longer.
+        self.phase = Phase::Settled;
+        let functions: Vec<_> = self.places.list().iter().map(|device| device.function).collect();
+        // Before the devices can be another guest's, whose the nodes are then.
+        if let Err(error) = self.remove_nodes(&functions).await {
+            tracing::warn!(domain = %self.guest, %error, "its nodes in xenstore could not be removed");
+        }
+        match self.remove(&functions).await {
+            Ok(removed) => self.renew(removed, |_| ()),
+            Err(error) => tracing::error!(domain = %self.guest, %error, "its devices could not be taken back"),
+        }
+        while self.returning.join_next().await.is_some() {}
+    }
+
+    /// The devices, for others to look.
+    #[must_use]
+    pub fn places(&self) -> Places {
+        self.places.clone()
     }
 
     /// Says what a guest can cause as often as it likes.
@@ -250,109 +360,18 @@ impl Session {
             tracing::info!(domain = %self.guest, suppressed, "{what}");
         }
     }
-
-    /// Reacts to the state that the guest is in now, whatever it was before.
-    async fn follow(&mut self) -> Result<(), XenstoreError> {
-        let nodes = &self.nodes;
-        let frontend = self.xenstore.transaction(async |transaction| nodes.read_frontend(transaction).await).await?;
-        match (frontend.state, frontend.ring) {
-            (XenbusState::Initialised, Some(ring)) => match self.bus.serve(&self.host, self.guest.domain, ring).await {
-                Ok(new) => {
-                    if new {
-                        self.tell("connected");
-                    }
-                    self.switch(XenbusState::Connected).await
-                }
-                Err(error) => {
-                    self.complain(&error, "its frontend cannot be connected");
-                    self.switch(XenbusState::Closing).await
-                }
-            },
-            // A frontend that is there for the first time, or starts again.
-            (XenbusState::Initialising, _) => self.disconnect(XenbusState::Initialised).await,
-            (XenbusState::Closing | XenbusState::Closed, _) => self.disconnect(frontend.state).await,
-            _ => Ok(()),
-        }
-    }
-
-    async fn disconnect(&mut self, state: XenbusState) -> Result<(), XenstoreError> {
-        if self.bus.stop().await {
-            self.tell("disconnected");
-        }
-        self.switch(state).await
-    }
-
-    async fn switch(&self, state: XenbusState) -> Result<(), XenstoreError> {
-        xenbus::switch_state(&self.xenstore, &self.nodes.backend_state(), state).await.map(drop)
-    }
-
-    /// Takes everything back.
-    async fn end(mut self, mut outcome: Outcome) -> Ended {
-        self.bus.stop().await;
-        let mut devices = Vec::new();
-        if let Bus::Idle(bus) = self.bus {
-            let taken = on_thread(&self.host, move |host| {
-                bus.into_functions().into_iter().map(|function| function.take_back(host)).collect()
-            });
-            match taken.await {
-                Ok(taken) => devices = taken,
-                Err(error) => outcome = Outcome::Refused(error.into()),
-            }
-        }
-        if let Err(error) = self.nodes.remove(&self.xenstore).await {
-            tracing::warn!(domain = %self.guest, %error, "its nodes in xenstore could not be removed");
-        }
-        Ended { guest: self.guest, devices, outcome }
-    }
 }
 
-/// Runs what blocks where it keeps nobody waiting.
-async fn on_thread<T: Send + 'static>(
+/// Tells whoever asked, unless he does not listen any more.
+fn answer<T>(reply: oneshot::Sender<T>, result: T) {
+    let _ = reply.send(result);
+}
+
+/// Runs what blocks where it keeps nobody waiting. It is carried out whether the result is waited for or not.
+fn on_thread<T: Send + 'static>(
     host: &Host,
     work: impl FnOnce(&Host) -> T + Send + 'static,
-) -> Result<T, tokio::task::JoinError> {
+) -> tokio::task::JoinHandle<T> {
     let host = host.clone();
-    tokio::task::spawn_blocking(move || work(&host)).await
-}
-
-/// Assigns all devices or none.
-fn assign_all(
-    host: &Host,
-    guest: &Guest,
-    devices: impl IntoIterator<Item = Box<Claimed>>,
-) -> Result<Box<GuestBus>, (Vec<Returned>, SessionError)> {
-    let mut slots = VirtualBus::new();
-    let mut lines = BTreeSet::new();
-    let mut assigned = Vec::new();
-    let devices: Vec<_> = devices.into_iter().collect();
-    // Asked of all before anything is granted to the running guest: a domain without an IOMMU is the most frequent mistake.
-    let possible = |function| host.hypervisor.test_assign_device(guest.domain, function);
-    if let Err(error) = devices.iter().map(|claimed| claimed.function()).try_for_each(possible) {
-        return Err((devices.into_iter().map(Ok).collect(), ClaimError::from(error).into()));
-    }
-    let mut waiting = devices.into_iter();
-    while let Some(claimed) = waiting.next() {
-        match assign(host, guest, &mut slots, &mut lines, claimed) {
-            Ok(function) => assigned.push(function),
-            Err((refused, error)) => {
-                let taken_back = assigned.into_iter().rev().map(|function: Assigned| function.take_back(host));
-                return Err((taken_back.chain([Ok(refused)]).chain(waiting.map(Ok)).collect(), error));
-            }
-        }
-    }
-    Ok(Box::new(GuestBus::new(host.clone(), guest.domain, slots, assigned)))
-}
-
-fn assign(
-    host: &Host,
-    guest: &Guest,
-    slots: &mut VirtualBus,
-    lines: &mut BTreeSet<u8>,
-    claimed: Box<Claimed>,
-) -> Result<Assigned, (Box<Claimed>, SessionError)> {
-    match slots.insert(claimed.function(), claimed.snapshot().is_virtual_function) {
-        Ok(address) => Assigned::assign(host, guest.domain, claimed, address, lines)
-            .map_err(|(claimed, error)| (claimed, error.into())),
-        Err(error) => Err((claimed, error.into())),
-    }
+    tokio::task::spawn_blocking(move || work(&host))
 }

@@ -1,7 +1,8 @@
 //! Whether the daemon can work on this host, and if not, why and what to do.
 
 use std::error::Error;
-use std::fs::File;
+use std::fs::{DirBuilder, File};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use nix::fcntl::{Flock, FlockArg};
@@ -9,7 +10,10 @@ use xenpcid_host::dom0::Dom0Facts;
 use xenpcid_host::{Errno, HypervisorInfo};
 
 /// Locked for as long as a daemon runs; the kernel unlocks it however the daemon ends.
-pub const LOCK_FILE: &str = "/run/xenpcid.lock";
+pub const LOCK_FILE: &str = "/run/xenpcid/lock";
+
+/// Folder with a file for each domain that is held paused.
+pub const HOLDS: &str = "/run/xenpcid/held";
 
 /// A reason not to start. The message ends with the remedy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -63,11 +67,15 @@ pub fn check_dom0(facts: &Dom0Facts) -> Result<(), Refusal> {
     }
 }
 
-/// Locks `file`, so that there is one daemon at a time.
+/// Locks `file`, so that there is one daemon at a time. Its folder is made if that is missing, for others to look into.
 ///
 /// # Errors
 /// [`Refusal::AlreadyRunning`], or the file cannot be made.
 pub fn lock(file: &Path) -> Result<Flock<File>, Box<dyn Error>> {
+    if let Some(folder) = file.parent() {
+        let made = DirBuilder::new().recursive(true).mode(0o755).create(folder);
+        made.map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
+    }
     let opened = File::options().create(true).append(true).open(file);
     let opened = opened.map_err(|error| format!("cannot open {}: {error}", file.display()))?;
     match Flock::lock(opened, FlockArg::LockExclusiveNonblock) {
@@ -106,13 +114,16 @@ mod tests {
         for (facts, refusal) in refusals {
             assert_eq!(check_dom0(&facts), Err(refusal));
         }
-        assert_eq!(check_hypervisor(&HypervisorInfo { version: (4, 17), iommu: false }), Err(Refusal::NoIommu));
+        assert_eq!(
+            check_hypervisor(&HypervisorInfo { version: (4, 17), iommu: false, command_line: String::new() }),
+            Err(Refusal::NoIommu)
+        );
     }
 
     #[test]
     fn second_daemon_is_refused_until_the_first_has_ended() {
         let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("lock");
+        let file = folder.path().join("run/xenpcid/lock");
 
         let first = lock(&file).unwrap();
         let second = lock(&file).map(drop).unwrap_err();
@@ -120,6 +131,19 @@ mod tests {
 
         assert_eq!(second.downcast_ref(), Some(&Refusal::AlreadyRunning));
         assert!(lock(&file).is_ok());
+    }
+
+    #[test]
+    fn everything_that_is_written_below_run_is_in_the_folder_that_the_service_may_write() {
+        let unit = include_str!("../../../packaging/systemd/xenpcid.service");
+        let setting = |name: &str| unit.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+
+        let folder = Path::new("/run").join(setting("RuntimeDirectory").unwrap());
+
+        for path in [LOCK_FILE, HOLDS, xenpcid_control::SOCKET] {
+            assert!(Path::new(path).starts_with(&folder), "{path}");
+        }
+        assert_eq!((setting("ProtectSystem"), setting("ReadWritePaths")), (Some("strict"), None));
     }
 
     #[test]

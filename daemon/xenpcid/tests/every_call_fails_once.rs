@@ -4,15 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use xenpcid::assignment::Assigned;
+use xenpcid::checks::Owner;
 use xenpcid::claim::{ClaimError, Claimed};
 use xenpcid_address::{DomainId, Sbdf};
-use xenpcid_config::{Device, Policies, ResetRequirement, VECTORS_MAX};
+use xenpcid_config::{Device, Policies};
 use xenpcid_host::{Errno, Host, PciHost};
 use xenpcid_policy::VirtualBus;
 use xenpcid_simhost::{DomainOptions, SimDevice, World};
 
 const NVME: Sbdf = Sbdf::from_devfn(0, 1, 0);
-const DEVICE: Device = Device { sbdf: NVME, name: None, policy: None, reset: ResetRequirement::Required };
 
 /// What a life of the device came to.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,8 +25,8 @@ enum End {
 }
 
 /// Claims a device with the policies that come with xenpcid.
-fn claim(host: &Host, device: &Device) -> Result<Box<Claimed>, ClaimError> {
-    Claimed::claim(host, device, &Policies::shipped().unwrap(), VECTORS_MAX)
+fn claim(host: &Host) -> Result<Box<Claimed>, ClaimError> {
+    Claimed::claim(host, NVME, &Device::new(NVME), &Policies::shipped().unwrap(), &|_| Owner::Dom0)
 }
 
 fn host_with_nvme() -> World {
@@ -38,16 +38,16 @@ fn host_with_nvme() -> World {
 /// Claim, assign, take back, release; after a failure, what the daemon would do next.
 fn life(world: &World, domain: DomainId) -> End {
     let host = world.host();
-    let claimed = match claim(&host, &DEVICE) {
+    let claimed = match claim(&host) {
         Ok(claimed) => claimed,
         Err(_) => return End::NotClaimed,
     };
     let address = VirtualBus::new().insert(NVME, false).unwrap();
-    let assigned = match Assigned::assign(&host, domain, claimed, address, &mut BTreeSet::new()) {
+    let assigned = match Assigned::assign(&host, domain, claimed, address, false) {
         Ok(assigned) => assigned,
         Err((claimed, _)) => {
             assert_eq!(world.owner(NVME), Some(DomainId::IO));
-            claimed.release(&host).unwrap();
+            claimed.release(&host).map_err(|(_, error)| error).unwrap();
             return End::NotAssigned;
         }
     };

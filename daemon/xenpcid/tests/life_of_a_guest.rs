@@ -3,7 +3,7 @@
 
 mod harness;
 
-use harness::{E1000, E1000E, Events, NVME, ONE_GUEST, host_with_devices, released, start, under_the_daemon};
+use harness::{E1000, E1000E, Events, NVME, ONE_GUEST, end, host_with_devices, released, start, under_the_daemon};
 use pcifront_shim::Width;
 use xenpcid::supervisor::Event;
 use xenpcid_address::{DomainId, Sbdf};
@@ -43,8 +43,7 @@ async fn guest_finds_its_devices_and_everything_is_taken_back_when_it_is_gone() 
         for device in [NVME, E1000E, E1000] {
             assert_eq!(world.dma(device)?, guest.domain());
         }
-        world.destroy_domain(guest.domain()).await?;
-        released(&mut events).await;
+        end(&world, &guest, &mut events).await?;
         for device in [NVME, E1000E, E1000] {
             assert_eq!(world.owner(device), Some(DomainId::IO));
         }
@@ -79,9 +78,7 @@ async fn linux_guest_that_enables_twice_and_disables_by_the_wrong_operation_is_s
         assert_eq!(vectors(first), 1);
         assert_eq!(vectors(second), 2);
         assert_eq!(vectors(third), 3);
-        world.destroy_domain(guest.domain()).await?;
-        released(&mut events).await;
-        Ok(())
+        end(&world, &guest, &mut events).await
     })
     .await;
 
@@ -112,9 +109,7 @@ async fn msi_and_msix_take_each_other_s_place_and_reach_the_guest() {
         assert!(world.raise(E1000E, Interrupt::Msi).is_err());
         guest.with_frontend(move |frontend| frontend.disable_msix(e1000e)).await??;
         assert_eq!(world.raise(E1000E, Interrupt::Line)?, (guest.domain(), Pirq(21)));
-        world.destroy_domain(guest.domain()).await?;
-        released(&mut events).await;
-        Ok(())
+        end(&world, &guest, &mut events).await
     })
     .await;
 
@@ -136,9 +131,7 @@ async fn guest_that_asks_for_more_vectors_than_there_are_is_told_how_many_it_can
             .await??;
         // Xen's default: extra_guest_irqs=32.
         assert_eq!(outcome, pcifront_shim::MsixOutcome::Available(32));
-        world.destroy_domain(guest.domain()).await?;
-        released(&mut events).await;
-        Ok(())
+        end(&world, &guest, &mut events).await
     })
     .await;
 
@@ -160,9 +153,7 @@ async fn domain_without_iommu_gets_nothing_and_the_devices_stay_ready() {
 
         let guest = start(&world, "web1", 1).await?;
         assert_eq!(guest.connected().await?.len(), 3);
-        world.destroy_domain(guest.domain()).await?;
-        released(&mut events).await;
-        Ok(())
+        end(&world, &guest, &mut events).await
     })
     .await;
 
@@ -196,8 +187,7 @@ async fn death_of_one_guest_leaves_the_other_alone_and_its_device_works_in_the_n
         first.start_driver(nvme, 2).await?;
         second.start_driver(e1000e, 3).await?;
 
-        world.destroy_domain(first.domain()).await?;
-        released(&mut events).await;
+        end(&world, &first, &mut events).await?;
         assert_eq!(world.dma(E1000E)?, second.domain());
         let read = second.with_frontend(move |frontend| frontend.config_read(e1000e, 0, Width::Dword)).await??;
         assert_eq!(read, 0x10d3_8086);
@@ -207,8 +197,7 @@ async fn death_of_one_guest_leaves_the_other_alone_and_its_device_works_in_the_n
         third.start_driver(nvme, 2).await?;
         assert_eq!(world.dma(NVME)?, third.domain());
         world.destroy_domain(third.domain()).await?;
-        world.destroy_domain(second.domain()).await?;
-        released(&mut events).await;
+        end(&world, &second, &mut events).await?;
         released(&mut events).await;
         Ok(())
     })
@@ -225,12 +214,9 @@ async fn domain_that_starts_before_its_former_life_is_taken_down_gets_the_device
         let first = start(&world, "web1", 1).await?;
         first.connected().await?;
         let next = start(&world, "web1", 1).await?;
-        world.destroy_domain(first.domain()).await?;
-        released(&mut events).await;
+        end(&world, &first, &mut events).await?;
         assert_eq!(next.connected().await?.len(), 3);
-        world.destroy_domain(next.domain()).await?;
-        released(&mut events).await;
-        Ok(())
+        end(&world, &next, &mut events).await
     })
     .await;
 
@@ -248,9 +234,7 @@ async fn guest_that_writes_nonsense_into_its_own_nodes_harms_only_itself() {
         for nonsense in ["", "9999999999", "four", "-1", "\u{fffd}"] {
             guest.xenstore().write(&nodes.frontend_state(), nonsense).await?;
         }
-        world.destroy_domain(guest.domain()).await?;
-        released(&mut events).await;
-        Ok(())
+        end(&world, &guest, &mut events).await
     })
     .await;
 
@@ -266,9 +250,7 @@ async fn page_that_cannot_be_mapped_closes_the_bus_and_the_devices_come_back_wit
         let guest = start(&world, "web1", 1).await?;
         guest.wait_for(|status| status.state == XenbusState::Closed).await?;
         assert_eq!(world.owner(NVME), Some(guest.domain()));
-        world.destroy_domain(guest.domain()).await?;
-        released(&mut events).await;
-        Ok(())
+        end(&world, &guest, &mut events).await
     })
     .await;
 
@@ -358,9 +340,7 @@ async fn requests_that_no_honest_guest_makes_get_the_protocol_s_errors() {
             assert_eq!(completed.error, expected, "{request:?}");
         }
         assert_eq!(world.hardware(NVME), hardware);
-        world.destroy_domain(guest.domain()).await?;
-        released(&mut events).await;
-        Ok(())
+        end(&world, &guest, &mut events).await
     })
     .await;
 

@@ -4,13 +4,14 @@
 mod harness;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::rc::Rc;
 
-use harness::{NVME, ONE_GUEST, host_with_devices, released, start, under_the_daemon, under_the_daemon_with};
+use harness::{NVME, ONE_GUEST, end, host_with_devices, start, under_the_daemon, under_the_daemon_with};
 use pcifront_shim::{MsixOutcome, RequestError, Width};
 use xenpcid::control::Control;
-use xenpcid::pool::Pool;
+use xenpcid::files::Files;
 use xenpcid::supervisor::Event;
+use xenpcid::toolstack::Toolstack;
 use xenpcid_address::Sbdf;
 use xenpcid_config::Policies;
 use xenpcid_control::{Client, Denied, DescribeDevice, ListDenied, ListDevices, Operation, Outcome, Refusal, Server};
@@ -46,13 +47,17 @@ fn capability(config: &[u8], id: u8) -> usize {
     at
 }
 
-/// A control socket in front of `pool`, and what `question` asks there.
-async fn ask<T: Send + 'static>(pool: Arc<Pool>, question: impl FnOnce(&mut Client) -> T + Send + 'static) -> T {
+/// A control socket of the daemon, and what `question` asks there.
+async fn ask<T: Send + 'static>(
+    toolstack: Rc<Toolstack>,
+    question: impl FnOnce(&mut Client) -> T + Send + 'static,
+) -> T {
     let folder = tempfile::tempdir().unwrap();
     let path: PathBuf = folder.path().join("control");
     let server = Server::bind(&path).unwrap();
+    let files = Files { config: folder.path().join("xenpcid.toml"), policies: folder.path().join("policies") };
     let asking = tokio::task::spawn_blocking(move || question(&mut Client::connect(&path).unwrap()));
-    let control = Control::new(pool, None, None);
+    let control = Control::new(toolstack, files, None);
     tokio::task::LocalSet::new()
         .run_until(async {
             tokio::select! {
@@ -69,7 +74,7 @@ async fn write_to_a_hidden_capability_reaches_nothing_and_is_counted_by_register
     world.add_device(SimDevice::igb(IGB));
     let policies = Policies::shipped().unwrap();
 
-    under_the_daemon_with(world.host(), &world, GUEST_WITH_IGB, policies, async |mut events, pool| {
+    under_the_daemon_with(world.host(), &world, GUEST_WITH_IGB, policies, async |mut events, toolstack| {
         assert_eq!(word(&world.hardware(IGB), SRIOV), 0x0010, "the simulated device has SR-IOV elsewhere");
         let guest = start(&world, "web1", 1).await?;
         let igb = guest.connected().await?[0].address;
@@ -85,7 +90,8 @@ async fn write_to_a_hidden_capability_reaches_nothing_and_is_counted_by_register
         assert_eq!(seen, 0);
         assert_eq!(world.hardware(IGB), before);
 
-        let denied = ask(pool.clone(), |client| client.call(&ListDenied { device: Some(IGB) }).unwrap().denied).await;
+        let denied =
+            ask(toolstack.clone(), |client| client.call(&ListDenied { device: Some(IGB) }).unwrap().denied).await;
         let of_num_vfs: Vec<&Denied> = denied.iter().filter(|denied| denied.offset == NUM_VFS).collect();
         let [found] = of_num_vfs[..] else { panic!("{denied:?}") };
         assert_eq!((found.bits, found.count, found.last_value, found.width), (0x7, 2, 5, 2));
@@ -93,7 +99,7 @@ async fn write_to_a_hidden_capability_reaches_nothing_and_is_counted_by_register
         assert_eq!(found.capability.as_deref(), Some("sriov"));
         assert_eq!((found.guest.id, found.guest.name.as_str()), (guest.domain().0, "web1"));
 
-        let (devices, description, unknown) = ask(pool, |client| {
+        let (devices, description, unknown) = ask(toolstack, |client| {
             let devices = client.call(&ListDevices {}).unwrap().devices;
             let description = client.call(&DescribeDevice { device: IGB }).unwrap().description;
             (devices, description, client.call(&ListDenied { device: Some(NVME) }).unwrap_err())
@@ -101,10 +107,11 @@ async fn write_to_a_hidden_capability_reaches_nothing_and_is_counted_by_register
         .await;
         assert_eq!((devices[0].policy.as_deref(), devices[0].name.as_deref()), (Some("default"), Some("uplink")));
         assert_eq!(description.snapshot()?.device, 0x10c9);
-        assert!(unknown.to_string().contains(&Refusal::DeviceNotFound { device: NVME }.to_string()), "{unknown}");
-        world.destroy_domain(guest.domain()).await?;
-        released(&mut events).await;
-        Ok(())
+        assert!(
+            unknown.to_string().contains(&Refusal::DeviceNotFound { device: NVME.to_string() }.to_string()),
+            "{unknown}"
+        );
+        end(&world, &guest, &mut events).await
     })
     .await;
 
@@ -140,13 +147,42 @@ async fn function_level_reset_by_the_guest_leaves_it_its_addresses_and_takes_its
         for (entry, pirq) in (0..).zip(pirqs) {
             assert_eq!(world.raise(NVME, Interrupt::Msix(entry))?, (guest.domain(), Pirq(u32::from(pirq))));
         }
-        world.destroy_domain(guest.domain()).await?;
-        released(&mut events).await;
-        Ok(())
+        end(&world, &guest, &mut events).await
     })
     .await;
 
     assert_eq!(world.leaks(), [""; 0]);
+}
+
+#[tokio::test]
+async fn last_value_is_what_the_access_wrote_and_not_what_else_was_in_the_request() {
+    let world = host_with_devices();
+
+    under_the_daemon_with(
+        world.host(),
+        &world,
+        GUEST_WITH_NVME,
+        Policies::shipped().unwrap(),
+        async |mut events, toolstack| {
+            let guest = start(&world, "web1", 1).await?;
+            let nvme = guest.connected().await?[0].address;
+            let control = u16::try_from(capability(&world.hardware(NVME), 0x10) + 8)?;
+            // Max Payload Size, which default discards, by one byte of the two of Device Control.
+            guest
+                .with_frontend(move |frontend| {
+                    let now = frontend.config_read(nvme, control, Width::Byte)?;
+                    frontend.config_write(nvme, control, Width::Byte, 0xdead_be00 | (now ^ 0x20))
+                })
+                .await??;
+
+            let denied = ask(toolstack, |client| client.call(&ListDenied { device: Some(NVME) }).unwrap().denied).await;
+            let found = denied.iter().find(|denied| denied.offset == control).unwrap();
+            assert_eq!((found.register.as_deref(), found.width, found.bits), (Some("pcie.devctl"), 2, 0x20));
+            assert_eq!(found.last_value & 0xff00, 0, "{:#x}", found.last_value);
+            end(&world, &guest, &mut events).await
+        },
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -171,9 +207,7 @@ async fn guest_sees_and_gets_no_more_vectors_than_its_domain_has() {
         assert_eq!(shown & 0x7ff, 1);
         assert!(too_many.is_err(), "{too_many:?}");
         assert!(matches!(&enough, MsixOutcome::Enabled(pirqs) if pirqs.len() == 2), "{enough:?}");
-        world.destroy_domain(guest.domain()).await?;
-        released(&mut events).await;
-        Ok(())
+        end(&world, &guest, &mut events).await
     })
     .await;
 }
@@ -219,8 +253,7 @@ async fn what_a_guest_wrote_to_the_device_does_not_reach_the_next_guest() {
         let written = world.hardware(NVME);
         assert_ne!((written[0x0c], word(&written, control.into())), (before[0x0c], word(&before, control.into())));
 
-        world.destroy_domain(guest.domain()).await?;
-        released(&mut events).await;
+        end(&world, &guest, &mut events).await?;
 
         let after = world.hardware(NVME);
         assert_eq!((after[0x0c], word(&after, control.into())), (before[0x0c], word(&before, control.into())));

@@ -7,11 +7,15 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use harness::{E1000E, NVME, ONE_GUEST, host_with_devices, released, start, under_the_daemon, under_the_daemon_on};
+use harness::{
+    E1000E, NVME, ONE_GUEST, end, host_with_devices, released, start, under_the_daemon, under_the_daemon_on,
+};
 use pcifront_shim::{Request, Width};
+use xenpcid::checks::Owner;
 use xenpcid::claim::{ClaimError, Claimed};
+use xenpcid::supervisor::Event;
 use xenpcid_address::{DomainId, Sbdf};
-use xenpcid_config::{Device, Policies, ResetRequirement, VECTORS_MAX};
+use xenpcid_config::{Device, Policies, ResetRequirement};
 use xenpcid_host::{Errno, EventChannels, EventPort, Host, HostError, PciHost, Wakeup};
 use xenpcid_simhost::{DomainOptions, SimDevice, SimGuest, World};
 use xenstore_protocol::memory::{Fault, FaultAction};
@@ -24,7 +28,7 @@ const MSIX_CONTROL: usize = 0x52;
 
 /// Claims a device with the policies that come with xenpcid.
 fn claim(host: &Host, device: &Device) -> Result<Box<Claimed>, ClaimError> {
-    Claimed::claim(host, device, &Policies::shipped().unwrap(), VECTORS_MAX)
+    Claimed::claim(host, device.identity.bdf.unwrap(), device, &Policies::shipped().unwrap(), &|_| Owner::Dom0)
 }
 
 #[tokio::test]
@@ -41,9 +45,7 @@ async fn vector_that_cannot_be_had_leaves_msix_off() {
             let control = world.hardware(NVME)[MSIX_CONTROL + 1] & 0xc0;
             assert_eq!(control, 0, "with map_msi {failing} failing");
         }
-        world.destroy_domain(guest.domain()).await?;
-        released(&mut events).await;
-        Ok(())
+        end(&world, &guest, &mut events).await
     })
     .await;
 
@@ -120,9 +122,7 @@ async fn guest_that_closes_and_dies_while_a_request_takes_long_loses_nothing() {
         released(&mut events).await;
         let next = start(&world, "web1", 1).await?;
         assert_eq!(next.connected().await?.len(), 3);
-        world.destroy_domain(next.domain()).await?;
-        released(&mut events).await;
-        Ok(())
+        end(&world, &next, &mut events).await
     })
     .await;
 
@@ -132,7 +132,7 @@ async fn guest_that_closes_and_dies_while_a_request_takes_long_loses_nothing() {
 #[test]
 fn device_that_a_crashed_daemon_left_and_that_cannot_be_reset_goes_to_no_driver_of_dom0() {
     let world = World::new();
-    world.add_device(SimDevice::nvme(NVME));
+    world.add_device(SimDevice::nvme(NVME).with_reset_methods(&["flr"]));
     let device = Device::new(NVME);
     std::mem::forget(claim(&world.host(), &device).map_err(|error| error.to_string()).unwrap());
     world.fail("reset", 1, Errno::ETIMEDOUT);
@@ -175,6 +175,8 @@ async fn connection_to_xenstore_that_is_lost_ends_neither_the_daemon_nor_a_sessi
         let nvme = guest.connected().await?[0].address;
         guest.start_driver(nvme, 2).await?;
         world.destroy_domain(guest.domain()).await?;
+        // The devices could not be published at first.
+        assert!(matches!(events.recv().await, Some(Event::Refused(_))));
         released(&mut events).await;
         Ok(())
     })
@@ -193,9 +195,7 @@ async fn name_that_is_no_text_is_some_other_domain_s() {
         store.write(&Path::domain(other).child("name")?, [0xff, 0xe9]).await?;
         let guest = start(&world, "web1", 1).await?;
         guest.connected().await?;
-        world.destroy_domain(guest.domain()).await?;
-        released(&mut events).await;
-        Ok(())
+        end(&world, &guest, &mut events).await
     })
     .await;
 }
@@ -216,9 +216,7 @@ async fn frontend_that_starts_again_is_served_again() {
             backend.changed().await?;
         }
         assert_eq!(world.owner(NVME), Some(guest.domain()));
-        world.destroy_domain(guest.domain()).await?;
-        released(&mut events).await;
-        Ok(())
+        end(&world, &guest, &mut events).await
     })
     .await;
 

@@ -1,9 +1,12 @@
 use std::fmt;
 
 use xenpcid_address::Sbdf;
-use xenpcid_config::ChoiceError;
+use xenpcid_config::{ChoiceError, Device};
 use xenpcid_host::HostError;
 use xenpcid_policy::{CompileError, Unsupported};
+
+use super::ResetReport;
+use crate::checks::{self, Finding};
 
 /// Why a device cannot be claimed, renewed or released.
 #[derive(Debug, thiserror::Error)]
@@ -35,12 +38,9 @@ pub enum ClaimError {
         /// Why not.
         reason: Box<CompileError>,
     },
-    /// The host has no way to reset the device.
-    #[error(
-        "{function} has no reset method, so what one guest leaves in it would reach the next; \
-         reset = \"best-effort\" in its configuration accepts that"
-    )]
-    NoReset {
+    /// A guest asked for a reset that would reach more than its device.
+    #[error("{function} has no reset that leaves everything else alone, so its guest cannot reset it")]
+    NoFunctionLevelReset {
         /// The device.
         function: Sbdf,
     },
@@ -52,10 +52,19 @@ pub enum ClaimError {
         /// The device.
         function: Sbdf,
     },
+    /// No reset method worked.
+    #[error(
+        "{function} could not be reset: {report}; it stays in quarantine, and a power cycle of the host may bring it back"
+    )]
+    NotReset {
+        /// The device.
+        function: Sbdf,
+        /// What became of each method.
+        report: Box<ResetReport>,
+    },
     /// The device is not what it was before the reset.
     #[error(
-        "{function} did not come back from its reset: the register at {offset:#04x} was {before:#x} and is {after:#x}; \
-         it stays in quarantine, and a power cycle of the host may bring it back"
+        "{function} did not come back from its reset: the register at {offset:#04x} was {before:#x} and is {after:#x}"
     )]
     NotRestored {
         /// The device.
@@ -66,6 +75,27 @@ pub enum ClaimError {
         before: u32,
         /// Its value now.
         after: u32,
+    },
+    /// A virtual function cannot be given to a guest that has no address of its own.
+    #[error(
+        "{function} still has the {what} of its last guest, which its physical function's driver does not take away: {error}; \
+         give the next guest's device a mac and a vlan of its own, or make the virtual functions anew (sriov_numvfs)"
+    )]
+    AddressLeft {
+        /// The device.
+        function: Sbdf,
+        /// What it still has.
+        what: &'static str,
+        /// What the driver said.
+        error: HostError,
+    },
+    /// The device was not whole after its last guest.
+    #[error("{function} is broken: {reason}")]
+    Broken {
+        /// The device.
+        function: Sbdf,
+        /// What is wrong with it.
+        reason: String,
     },
     /// Steps that could not be undone.
     #[error(
@@ -79,18 +109,25 @@ pub enum ClaimError {
         /// Each failure.
         errors: Failures,
     },
-    /// A page of the device's memory also holds registers of another device.
-    #[error(
-        "{function} shares the page {frame:#x} of its memory with {other}, which a guest would reach with it; give both to dom0,          or have firmware or Linux (pci=resource_alignment={function}) place it on a page of its own"
-    )]
-    SharedPage {
+    /// Safety checks, which say what would go wrong.
+    #[error("{function} is refused: {}", .findings.iter().map(|finding| finding.message.as_str()).collect::<Vec<_>>().join("; "))]
+    Checks {
         /// The device.
         function: Sbdf,
-        /// The other one.
-        other: Sbdf,
-        /// Number of the page of 4 KiB.
-        frame: u64,
+        /// Each reason.
+        findings: Vec<Finding>,
     },
+}
+
+impl ClaimError {
+    /// Refuses a device for what safety checks found, as it is declared.
+    ///
+    /// # Errors
+    /// [`ClaimError::Checks`] with the findings that are not accepted.
+    pub fn refuse(function: Sbdf, findings: Vec<Finding>, device: &Device) -> Result<(), Self> {
+        let findings = checks::refusals(findings, device);
+        if findings.is_empty() { Ok(()) } else { Err(Self::Checks { function, findings }) }
+    }
 }
 
 /// Several failures, one after the other.

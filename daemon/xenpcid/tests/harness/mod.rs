@@ -1,12 +1,14 @@
+#![allow(dead_code, reason = "not every test uses everything")]
 //! The whole daemon in one process, on the simulated host.
 
 use std::error::Error;
-use std::sync::Arc;
+use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use xenpcid::pool::Pool;
+use tokio::task::LocalSet;
 use xenpcid::supervisor::{Event, Supervisor};
+use xenpcid::toolstack::Toolstack;
 use xenpcid_address::{DomainId, Sbdf};
 use xenpcid_config::{Config, Policies};
 use xenpcid_host::Host;
@@ -44,13 +46,19 @@ pub async fn under_the_daemon_on(host: Host, world: &World, toml: &str, story: i
     under_the_daemon_with(host, world, toml, policies, async |events, _| story(events).await).await;
 }
 
-/// As [`under_the_daemon_on`], with these policies; the story is also told where the devices are.
+/// As [`under_the_daemon`]; the story can also give commands.
+pub async fn with_toolstack(world: &World, toml: &str, story: impl AsyncFnOnce(Events, Rc<Toolstack>) -> Outcome) {
+    let policies = Policies::shipped().unwrap();
+    under_the_daemon_with(world.host(), world, toml, policies, story).await;
+}
+
+/// As [`under_the_daemon_on`], with these policies; the story can also give commands.
 pub async fn under_the_daemon_with(
     host: Host,
     world: &World,
     toml: &str,
     policies: Policies,
-    story: impl AsyncFnOnce(Events, Arc<Pool>) -> Outcome,
+    story: impl AsyncFnOnce(Events, Rc<Toolstack>) -> Outcome,
 ) {
     let (report, mut events) = mpsc::unbounded_channel();
     let (stop, stopped) = oneshot::channel::<()>();
@@ -59,10 +67,10 @@ pub async fn under_the_daemon_with(
     let supervisor = Supervisor::new(host, xenstore, config, policies, move |event| {
         let _ = report.send(event);
     });
-    let pool = supervisor.pool();
+    let toolstack = supervisor.toolstack();
     let story = async {
         assert!(matches!(events.recv().await, Some(Event::Ready)));
-        story(events, pool).await.unwrap();
+        story(events, toolstack).await.unwrap();
         stop.send(()).unwrap();
     };
     let shutdown = async {
@@ -70,7 +78,7 @@ pub async fn under_the_daemon_with(
     };
     let both = async { tokio::join!(supervisor.run(shutdown), story).0.unwrap() };
     // A test that hangs says so instead.
-    tokio::time::timeout(Duration::from_secs(60), both).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(60), LocalSet::new().run_until(both)).await.unwrap();
 }
 
 pub async fn start(world: &World, name: &str, uuid: u8) -> Result<SimGuest, Box<dyn Error>> {
@@ -81,4 +89,11 @@ pub async fn start(world: &World, name: &str, uuid: u8) -> Result<SimGuest, Box<
 pub async fn released(events: &mut Events) {
     let event = events.recv().await;
     assert!(matches!(event, Some(Event::Released(_))), "{event:?}");
+}
+
+/// Ends a guest, and waits until its devices were taken back.
+pub async fn end(world: &World, guest: &SimGuest, events: &mut Events) -> Outcome {
+    world.destroy_domain(guest.domain()).await?;
+    released(events).await;
+    Ok(())
 }
