@@ -1,12 +1,22 @@
 //! What can be written on the command line.
 
+mod toolstack;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::ArgValueCompleter;
 use xenpcid_address::Sbdf;
 
-/// Shows what xenpcid lets guests do with their PCI devices, what they tried and did not get, and how to change it.
+use crate::completions::{Shell, devices, functions};
+use crate::xl::SOCKET_VARIABLE;
+
+pub use toolstack::{
+    Apply, Attach, Claim, Detach, Doctor, Interrupts, Plan, Release, Status, Taking, Tree, Watch, Why,
+};
+
+/// Gives PCI devices of this host to guests of Xen, and shows what these may do with them.
 #[derive(Debug, Parser)]
 #[command(name = "xenpci", version, arg_required_else_help = true, after_help = EXIT_CODES, max_term_width = 120)]
 pub struct Arguments {
@@ -19,14 +29,14 @@ pub struct Arguments {
 
 const EXIT_CODES: &str = "\
 Exit status: 0 done; 1 it did not work; 2 the command line is wrong; 3 xenpcid cannot be reached.
-Colours are left out when the output is not a terminal or NO_COLOR is set.";
+Colours are left out when the output is not a terminal or NO_COLOR is set. XENPCID_SOCKET names another control socket.";
 
 /// Where things are.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Where things are")]
 pub struct Places {
     /// Control socket of the running xenpcid
-    #[arg(long, global = true, value_name = "PATH", default_value = xenpcid_control::SOCKET)]
+    #[arg(long, global = true, value_name = "PATH", default_value = xenpcid_control::SOCKET, env = SOCKET_VARIABLE, hide_env_values = true)]
     pub socket: PathBuf,
 
     /// Configuration of xenpcid, for names and policies of devices that it does not run
@@ -44,6 +54,30 @@ pub struct Places {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Lists the devices, and who has them
+    Status(Status),
+    /// Shows the buses of the host and those that guests see
+    Tree(Tree),
+    /// Prints what happens, as it happens
+    Watch(Watch),
+    /// Lists the interrupts of assigned devices, and whether they reach the CPUs that run their guest
+    Interrupts(Interrupts),
+    /// Says whether a device would be attached, and if not, why and what to do
+    Why(Why),
+    /// Looks for everything that would keep passthrough from working on this host
+    Doctor(Doctor),
+    /// Shows what `apply` would do
+    Plan(Plan),
+    /// Makes true what the configuration declares
+    Apply(Apply),
+    /// Gives devices to a running domain
+    Attach(Attach),
+    /// Takes devices from a domain
+    Detach(Detach),
+    /// Takes a device from dom0, so that guests can have it
+    Claim(Claim),
+    /// Gives a device back to dom0
+    Release(Release),
     /// Says of every register of a device what a guest sees, what it may write, and why
     Explain(Explain),
     /// Lists what guests tried and did not get, by register
@@ -56,6 +90,16 @@ pub enum Command {
     Policies(Policies),
     /// Checks configuration and policy files, and says of each mistake where it is
     Check(Check),
+    /// Creates a domain with the devices that its xl.cfg lists, or not at all
+    Create(Create),
+    // The commands that xl has.
+    #[command(flatten)]
+    Xl(crate::xl::Listed),
+    /// Prints what makes a shell complete commands, devices and domains
+    Completions(Completions),
+    /// Writes the man pages of the commands into a folder
+    #[command(hide = true)]
+    ManPages(ManPages),
 }
 
 #[derive(Debug, Args)]
@@ -70,7 +114,7 @@ Examples:
 A device that the running xenpcid has claimed is shown as it was then; any other as it is now.")]
 pub struct Explain {
     /// The device: SEGMENT:BUS:DEVICE.FUNCTION or BUS:DEVICE.FUNCTION, in hexadecimal
-    #[arg(value_name = "BDF", required_unless_present = "from")]
+    #[arg(value_name = "BDF", required_unless_present = "from", add = ArgValueCompleter::new(functions))]
     pub device: Option<Sbdf>,
 
     /// Policy by name, or by file (a path with a / or ending in .toml), instead of the device's own
@@ -100,7 +144,7 @@ An access is counted when it did not do what the guest wanted: a write whose bit
 changed something, or any access that was refused. Counting begins when a guest gets the device.")]
 pub struct Denied {
     /// Only of this device
-    #[arg(value_name = "BDF")]
+    #[arg(value_name = "BDF", add = ArgValueCompleter::new(devices))]
     pub device: Option<Sbdf>,
 
     /// Print JSON
@@ -118,7 +162,7 @@ Start it, do in the guest what does not work, and read the policy before you use
 Its first lines say where to put it.")]
 pub struct Learn {
     /// The device
-    #[arg(value_name = "BDF")]
+    #[arg(value_name = "BDF", add = ArgValueCompleter::new(devices))]
     pub device: Sbdf,
 
     /// How long: 60s, 10m, 1h
@@ -134,7 +178,7 @@ Example:
 Read the policy before you use it: what is dangerous is commented out. Its first lines say where to put it.")]
 pub struct Suggest {
     /// The device
-    #[arg(value_name = "BDF")]
+    #[arg(value_name = "BDF", add = ArgValueCompleter::new(devices))]
     pub device: Sbdf,
 }
 
@@ -162,4 +206,44 @@ pub struct Check {
     /// Files; without any, those that xenpcid would read
     #[arg(value_name = "FILE")]
     pub files: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  xenpci create web1.cfg
+  xenpci create web1.cfg -- -q memory=2048      options and settings for `xl create`
+
+Runs `xl create -p` with a copy of the file that has no pci=, but passthrough and e820_host as a guest with devices needs
+them; attaches what pci= lists, all or nothing; and lets the domain run. If anything goes wrong the domain is destroyed
+again. Device names, * for all functions, and the keys pci_permissive, pci_seize, pci_msitranslate and pci_power_mgmt are
+understood; see xl.cfg(5) and xl-pci-configuration(5).")]
+pub struct Create {
+    /// The domain's xl.cfg
+    #[arg(value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    pub file: PathBuf,
+
+    /// Options for `xl create`, and settings that are added to the file (KEY=VALUE)
+    #[arg(value_name = "XL_ARGUMENT", last = true)]
+    pub xl: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  xenpci completions bash > /etc/bash_completion.d/xenpci
+  source <(xenpci completions zsh)                        in ~/.zshrc, after compinit
+  xenpci completions fish > /etc/fish/completions/xenpci.fish
+  source <(xenpci completions bash)                       only in this shell")]
+pub struct Completions {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    pub shell: Shell,
+}
+
+#[derive(Debug, Args)]
+pub struct ManPages {
+    /// The folder
+    #[arg(value_name = "FOLDER")]
+    pub folder: PathBuf,
 }

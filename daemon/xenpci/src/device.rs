@@ -105,18 +105,13 @@ impl Subject {
 
     fn of_host(places: &Places, device: Sbdf) -> Result<Self, Failure> {
         let snapshot = snapshot(&Sysfs::new(&places.sysfs), device)?;
-        let config = match Config::load(&places.config) {
+        let config = match Config::load(&places.config, None) {
             // The device is none that is declared, then.
             Err(ConfigError::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Config::default(),
             other => other?,
         };
-        let mut domains = config.domains.iter();
-        let declared = domains.find_map(|domain| {
-            let entry = domain.devices.iter().find(|entry| entry.sbdf == device)?;
-            Some((entry.clone(), domain.vectors))
-        });
-        let (name, policy, vectors) = match declared {
-            Some((entry, vectors)) => (entry.name, entry.policy, vectors),
+        let (name, policy, vectors) = match config.device_at(device) {
+            Some((entry, vectors)) => (entry.name.clone(), entry.policy.clone(), vectors),
             None => (None, None, VECTORS_MAX),
         };
         Ok(Self { address: Some(device), name, policy, vectors, snapshot, source: Source::Host })

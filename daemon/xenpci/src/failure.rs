@@ -10,6 +10,8 @@ use xenpcid_control::{ClientError, WrongDescription};
 use xenpcid_host::HostError;
 use xenpcid_policy::{CompileError, RecordingError};
 
+/// Exit status when the command line is wrong, as clap has it.
+const USAGE: u8 = 2;
 /// Exit status when there is no daemon to be talked to.
 const UNREACHABLE: u8 = 3;
 
@@ -39,8 +41,14 @@ pub enum Failure {
     Write(#[from] std::io::Error),
     #[error("cannot write the result as JSON")]
     Json(#[from] serde_json::Error),
+    #[error("--slot is for one device: attach the others by commands of their own")]
+    SlotOfSeveral,
     #[error("Ctrl-C cannot be caught")]
     Interrupt(#[from] ctrlc::Error),
+    #[error(transparent)]
+    Create(#[from] crate::create::CreateError),
+    #[error("xl's commands stand directly after the options that hold for all commands: see `xenpci --help`")]
+    Misplaced,
     #[error("")]
     Reported,
 }
@@ -52,6 +60,13 @@ fn remedy(error: &HostError) -> &'static str {
     }
 }
 
+/// What an error says, and all that it comes from and has not said already.
+pub fn chain(error: &dyn Error) -> String {
+    let sources = std::iter::successors(error.source(), |&source| source.source()).map(ToString::to_string);
+    sources
+        .fold(error.to_string(), |text, source| if text.contains(&source) { text } else { format!("{text}: {source}") })
+}
+
 impl Failure {
     /// Says it on standard error.
     pub fn report(&self) -> ExitCode {
@@ -61,11 +76,10 @@ impl Failure {
             Self::Reported => return ExitCode::FAILURE,
             _ => {}
         }
-        let sources = std::iter::successors(self.source(), |&source| source.source());
-        let text = sources.fold(self.to_string(), |text, source| format!("{text}: {source}"));
-        anstream::eprintln!("xenpci: {text}");
+        anstream::eprintln!("xenpci: {}", chain(self));
         match self {
             Self::Client(error) if error.is_unreachable() => ExitCode::from(UNREACHABLE),
+            Self::SlotOfSeveral => ExitCode::from(USAGE),
             _ => ExitCode::FAILURE,
         }
     }

@@ -1,9 +1,12 @@
 //! Text for people: as wide as their terminal, in colour if it has any.
 
 use std::io::Write;
+use std::time::{Duration, UNIX_EPOCH};
 
 use anstyle::{AnsiColor, Style};
+use serde::Serialize;
 use terminal_size::{Width, terminal_size};
+use xenpcid_control::Guest;
 
 use crate::failure::Failure;
 
@@ -21,6 +24,8 @@ pub const REACHES_DEVICE: Style = AnsiColor::Red.on_default().bold();
 pub const EMULATED: Style = AnsiColor::Yellow.on_default();
 pub const GUARDED: Style = AnsiColor::Blue.on_default();
 pub const DENIED: Style = AnsiColor::Magenta.on_default().bold();
+pub const GOOD: Style = AnsiColor::Green.on_default();
+pub const WRONG: Style = AnsiColor::Red.on_default().bold();
 pub const READ_ONLY: Style = AnsiColor::Green.on_default();
 
 /// Columns of a line.
@@ -56,6 +61,22 @@ pub fn hanging(first: &str, columns: usize, text: &str, width: usize) -> String 
 /// Text of others, without what would move the cursor.
 pub fn harmless(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+/// A time in milliseconds since 1970-01-01 00:00 UTC.
+pub fn time(milliseconds: u64) -> String {
+    let time = UNIX_EPOCH.checked_add(Duration::from_millis(milliseconds));
+    time.map_or_else(|| "?".to_owned(), |time| humantime::format_rfc3339_seconds(time).to_string())
+}
+
+/// A domain, as `xl list` has it.
+pub fn guest(guest: &Guest) -> String {
+    format!("{} ({})", harmless(&guest.name), guest.id)
+}
+
+/// Prints to standard output as JSON.
+pub fn json(value: &impl Serialize) -> Result<(), Failure> {
+    print(&(serde_json::to_string_pretty(value)? + "\n"))
 }
 
 /// Prints to standard output.

@@ -6,7 +6,10 @@ use crate::{recordings, xenpci};
 
 #[test]
 fn each_command_has_help_with_an_example() {
-    for command in ["explain", "denied", "learn", "suggest", "policies", "check"] {
+    let looking = ["status", "tree", "watch", "interrupts", "why", "doctor", "plan"];
+    let moving = ["apply", "attach", "detach", "claim", "release"];
+    let registers = ["explain", "denied", "learn", "suggest", "policies", "check"];
+    for command in looking.into_iter().chain(moving).chain(registers) {
         let help = xenpci([command, "--help"]).good();
         assert!(help.contains(&format!("\n  xenpci {command}")) && help.contains("Example"), "{help}");
     }
@@ -30,6 +33,14 @@ fn wrong_command_lines_end_with_2() {
         &["explain", "03:00.0", "--map", "--json"],
         &["learn", "03:00.0"],
         &["learn", "03:00.0", "--for", "a while"],
+        &["attach", "web1"],
+        &["attach", "web1", "03:00.0", "--slot", "20"],
+        &["attach", "web1", "03:00.0", "04:00.0", "--slot", "1"],
+        &["attach", "web1", "03:00.0", "--allow", "everything"],
+        &["attach", "web1", "03:00.0", "--timeout", "soon"],
+        &["apply", "--no-wait", "--timeout", "1"],
+        &["claim"],
+        &["why"],
         &["nothing"],
         &[],
     ] {
@@ -41,8 +52,12 @@ fn wrong_command_lines_end_with_2() {
 
 #[test]
 fn commands_that_need_the_daemon_end_with_3_without_it() {
-    for arguments in [&["denied"][..], &["learn", "03:00.0", "--for", "1s"], &["suggest", "03:00.0"]] {
-        let error = xenpci(arguments).bad(3);
+    let looking = [&["status"][..], &["tree"], &["watch"], &["interrupts"], &["why", "03:00.0"], &["plan"]];
+    let moving = [&["apply"][..], &["attach", "web1", "03:00.0"], &["detach", "web1", "03:00.0"]];
+    let others = [&["claim", "03:00.0"][..], &["release", "03:00.0"], &["denied"], &["suggest", "03:00.0"]];
+    let learn = [&["learn", "03:00.0", "--for", "1s"][..]];
+    for arguments in looking.iter().chain(&moving).chain(&others).chain(&learn) {
+        let error = xenpci(*arguments).bad(3);
         assert_eq!(
             error,
             "xenpci: there is no control socket /nowhere/control: is xenpcid running? Start it with `systemctl start \

@@ -11,17 +11,14 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::Serialize;
 use tempfile::TempDir;
-use xenpcid_address::Sbdf;
 use xenpcid_control::memory::{Recorded, Serving, serve};
 use xenpcid_control::{
     Denied, DeniedReply, Device, DeviceDescription, DeviceReply, DeviceState, Guest, Operation, Outcome,
 };
 use xenpcid_policy::Recording;
 
+use crate::samples::{self, DISK, NETWORK};
 use crate::{Ended, own, recording, xenpci};
-
-const NETWORK: Sbdf = Sbdf::from_devfn(0, 3, 0);
-const DISK: Sbdf = Sbdf::from_devfn(0, 1, 0);
 
 struct Daemon {
     folder: TempDir,
@@ -32,16 +29,21 @@ impl Daemon {
     /// With an e1000e in the guest web1 and a declared disk, and these answers about what was denied.
     fn start<const N: usize>(denied: [Vec<Denied>; N]) -> Self {
         let folder = TempDir::new().unwrap();
-        let device =
-            |address, state, guest| Device { address, name: None, policy: Some("sample".to_owned()), state, guest };
+        let device = |address, state, guest| Device {
+            policy: Some("sample".to_owned()),
+            state,
+            guest,
+            ..samples::device(address)
+        };
         let recorded = Recorded {
             status: None,
             devices: vec![
                 device(DISK, DeviceState::Unclaimed, None),
-                device(NETWORK, DeviceState::Assigned, Some(guest())),
+                device(NETWORK, DeviceState::Assigned, Some(web1())),
             ],
             descriptions: BTreeMap::from([(NETWORK, description())]),
             denied: Mutex::new(VecDeque::from(denied)),
+            ..Recorded::default()
         };
         let serving = serve(folder.path().join("control"), recorded).unwrap();
         Self { folder, _serving: serving }
@@ -59,15 +61,15 @@ fn description() -> DeviceDescription {
     DeviceDescription::new(NETWORK, Some("uplink0".to_owned()), "sample".to_owned(), 2, &snapshot)
 }
 
-fn guest() -> Guest {
-    Guest { id: 7, name: "web1".to_owned() }
+fn web1() -> Guest {
+    samples::guest(7, "web1")
 }
 
 /// A discarded write to Device Control of the e1000e.
 fn device_control() -> Denied {
     Denied {
         device: NETWORK,
-        guest: guest(),
+        guest: web1(),
         offset: 0xe8,
         width: 2,
         register: Some("pcie.devctl".to_owned()),
@@ -146,8 +148,8 @@ fn device_that_is_not_declared_is_an_error() {
     let error = daemon.xenpci(&["denied", "05:00.0"]).bad(1);
     assert_eq!(
         error,
-        "xenpci: xenpcid says: 0000:05:00.0 is not declared: add it to the devices of a domain in the configuration \
-         (`xenpcid --help` says where that is)\n"
+        "xenpci: xenpcid says: 0000:05:00.0 is neither declared nor claimed: `xenpci status` lists what is, `xenpci tree` \
+         all of the host\n"
     );
 }
 

@@ -80,6 +80,23 @@ fn good_files_are_said_to_be_good() {
 }
 
 #[test]
+fn file_beside_the_configuration_is_checked_with_it() {
+    let folder = folder("[[device]]\nserial = \"00-11-22-ff-ff-33-44-55\"\nname = \"uplink\"\n", POLICY);
+    fs::create_dir(folder.path().join("conf.d")).unwrap();
+    let domain = |device: &str| format!("[[domain]]\nname = \"web1\"\ndevices = [\"{device}\"]\n");
+    fs::write(folder.path().join("conf.d/web1.toml"), domain("uplink")).unwrap();
+    for files in [&[][..], &["xenpcid.toml"], &["conf.d/web1.toml"]] {
+        check(&folder, files).good();
+    }
+    fs::write(folder.path().join("conf.d/web1.toml"), domain("uplnk")).unwrap();
+    for files in [&[][..], &["xenpcid.toml"], &["conf.d/web1.toml"]] {
+        let ended = check(&folder, files);
+        let expected = "conf.d/web1.toml:3:12: there is no device uplnk; did you mean uplink?";
+        assert!(ended.status == 1 && ended.stderr.contains(expected), "{ended:?}");
+    }
+}
+
+#[test]
 fn each_mistake_is_told_with_its_place_and_the_rest_is_checked_all_the_same() {
     let folder = folder(
         "[[domain]]\nname = \"web1\"\ndevices = [\"00:1f\"]\n",

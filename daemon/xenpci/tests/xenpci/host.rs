@@ -20,6 +20,8 @@ fn sysfs(root: &Path, address: &str, recorded: &str) {
     for (name, text) in [
         ("vendor", format!("{:#06x}\n", snapshot.vendor)),
         ("device", format!("{:#06x}\n", snapshot.device)),
+        ("subsystem_vendor", format!("{:#06x}\n", snapshot.word(0x2c))),
+        ("subsystem_device", format!("{:#06x}\n", snapshot.word(0x2e))),
         ("class", format!("{:#08x}\n", snapshot.dword(8) >> 8)),
         ("irq", "17\n".to_owned()),
         ("resource", resources.collect()),

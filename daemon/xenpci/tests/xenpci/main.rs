@@ -3,10 +3,18 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests stop where something is wrong")]
 
 mod arguments;
+mod completions;
+mod create;
 mod daemon;
+mod doctor;
 mod explain;
 mod files;
 mod host;
+mod man_pages;
+mod packaging;
+mod samples;
+mod toolstack;
+mod xl;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -33,7 +41,12 @@ fn xenpci<I: IntoIterator<Item = S>, S: AsRef<std::ffi::OsStr>>(arguments: I) ->
         }
     }
     command.current_dir(recordings());
-    let output = command.args(&arguments).env_remove("NO_COLOR").env_remove("CLICOLOR_FORCE").output().unwrap();
+    ended(command.args(&arguments))
+}
+
+/// Runs a command to its end.
+fn ended(command: &mut Command) -> Ended {
+    let output = command.env_remove("NO_COLOR").env_remove("CLICOLOR_FORCE").output().unwrap();
     Ended {
         status: output.status.code().unwrap(),
         stdout: String::from_utf8(output.stdout).unwrap(),
