@@ -1,6 +1,7 @@
 //! The demonstration: three real devices (as far as Xen and the drivers can tell) work in an unmodified guest, and no
 //! xen-pciback is there.
 
+use std::rc::Rc;
 use std::time::Instant;
 
 use crate::Options;
@@ -17,7 +18,7 @@ use crate::workspace::Program;
 ///
 /// # Errors
 /// If something that is shown does not hold.
-pub fn run(testbed: &Testbed, options: &Options) -> Result<()> {
+pub fn run(testbed: &Rc<Testbed>, options: &Options) -> Result<()> {
     let begun = Instant::now();
     let daemon = options.program(Program::Daemon, testbed)?;
     let mut machine = Machine::boot(testbed, options.verbose)?;
@@ -70,7 +71,7 @@ fn show(machine: &mut Machine) -> Result<()> {
     show_disk(&guest)?;
     show_networks(&guest)?;
 
-    say("The guest is destroyed (xl waits up to 10 s for each device). xenpcid resets the devices and keeps them in");
+    say("The guest is destroyed. xenpcid resets the devices and keeps them in");
     say_more("quarantine for the next guest of that name:");
     machine.destroy_guest(&guest)?;
     output(&daemon.wait_for_lines(3, &["released", "web1"])?.join("\n"));

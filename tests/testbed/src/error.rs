@@ -42,6 +42,14 @@ pub enum Error {
     /// The emulated machine ended while it was needed.
     #[error("QEMU has ended: {0}")]
     MachineEnded(String),
+    /// The emulator has lost an interrupt, so nothing that the machine did afterwards says anything.
+    #[error("QEMU has lost the end of an interrupt: {what}; what was seen of it: {error}")]
+    LostInterrupt {
+        /// Which CPU hangs, and how.
+        what: String,
+        /// What failed.
+        error: Box<Error>,
+    },
     /// Nothing came back in time.
     #[error("{what}: no answer after {} s", deadline.as_secs())]
     Deadline {

@@ -2,6 +2,7 @@
 //! The files are what tests of policies run on.
 
 use std::fs;
+use std::rc::Rc;
 
 use crate::error::{Error, Result};
 use crate::machine::Machine;
@@ -70,7 +71,7 @@ const RECORDINGS: &[Recording] = &[
 ///
 /// # Errors
 /// If a name is unknown, the machine does not come up, or a file cannot be written.
-pub fn run(testbed: &Testbed, names: &[String]) -> Result<()> {
+pub fn run(testbed: &Rc<Testbed>, names: &[String]) -> Result<()> {
     let chosen = choose(names)?;
     let machine = Machine::boot_linux(testbed, &arguments(&chosen))?;
     let folder = workspace::folder().join(FOLDER);

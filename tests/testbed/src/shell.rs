@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::rc::Rc;
 use std::thread;
 
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
@@ -20,7 +21,7 @@ const ESCAPE: u8 = 0x1d;
 ///
 /// # Errors
 /// If the machine does not come up.
-pub fn run(testbed: &Testbed, options: &Options) -> Result<()> {
+pub fn run(testbed: &Rc<Testbed>, options: &Options) -> Result<()> {
     let daemon = options.program(Program::Daemon, testbed);
     let mut machine = Machine::boot(testbed, options.verbose)?;
     if options.keep {

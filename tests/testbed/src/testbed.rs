@@ -26,13 +26,13 @@ impl Testbed {
     ///
     /// # Errors
     /// If something cannot be had; the message says what to do about it.
-    pub fn set_up(refresh: bool) -> Result<Self> {
+    pub fn set_up(refresh: bool) -> Result<Rc<Self>> {
         let progress = Rc::new(Progress::new());
         host_packages::provide(&progress)?;
         let cache = Cache::open()?;
         let root = packages::provide(&cache, &progress, refresh)?;
         let agent = workspace::build("xenpcid-testbed-agent", "xenpcid-testbed-agent")?;
         let images = images::provide(&cache, &root, &agent, &progress)?;
-        Ok(Self { _cache: cache, progress, root, images })
+        Ok(Rc::new(Self { _cache: cache, progress, root, images }))
     }
 }

@@ -34,9 +34,15 @@ impl Machine {
     ///
     /// # Errors
     /// If it cannot be copied.
-    pub fn install(&self, program: Program, path: &Path) -> Result<()> {
+    pub fn install(&mut self, program: Program, path: &Path) -> Result<()> {
+        fs::copy(path, self.share().join(program.name())).map_err(Error::io("copy", path))?;
+        self.installed.push(program);
+        self.copy_to_dom0(program)
+    }
+
+    /// From the folder that the host shares into dom0's own file system, which is new at each boot.
+    pub(super) fn copy_to_dom0(&self, program: Program) -> Result<()> {
         let name = program.name();
-        fs::copy(path, self.share().join(name)).map_err(Error::io("copy", path))?;
         self.dom0().sh(&format!("cp /host/{name} /usr/sbin/{name} && chmod 755 /usr/sbin/{name}")).map(drop)
     }
 
@@ -53,10 +59,10 @@ impl Machine {
         let daemon = Daemon { log: file("log"), exit: file("exit"), name: name.clone() };
         self.daemons.push(daemon.clone());
         fs::write(file("toml"), configuration).map_err(Error::io("write", file("toml")))?;
-        let variables = if self.is_verbose { "XENPCID_LOG=debug" } else { "" };
+        let log = if self.is_verbose { "XENPCID_LOG=debug" } else { "" };
         self.dom0().sh(&format!(
             "cat > /run/{name}.sh <<'END'\n\
-             {variables} xenpcid --config /host/{name}.toml < /dev/null > /host/{name}.log 2>&1 &\n\
+             MALLOC_ARENA_MAX=1 {log} xenpcid --config /host/{name}.toml < /dev/null > /host/{name}.log 2>&1 &\n\
              echo $! > /run/{name}.pid\n\
              wait $!\n\
              echo $? > /host/{name}.exit\n\
@@ -143,13 +149,21 @@ impl Daemon {
         })
     }
 
+    /// The number of its process in dom0.
+    ///
+    /// # Errors
+    /// If it was never started.
+    pub fn process(&self, machine: &Machine) -> Result<String> {
+        Ok(machine.dom0().sh(&format!("cat /run/{}.pid", self.name))?.trim().to_owned())
+    }
+
     /// Asks it to stop, and expects that it does so without an error.
     ///
     /// # Errors
     /// If it does not end, or with another status than 0.
     pub fn stop(&self, machine: &Machine) -> Result<()> {
         machine.progress.note("xenpcid stops");
-        machine.dom0().sh(&format!("kill -TERM $(cat /run/{}.pid)", self.name))?;
+        machine.dom0().sh(&format!("kill -TERM {}", self.process(machine)?))?;
         match follow::wait_for(&self.exit, "the end of xenpcid after SIGTERM", DEADLINE, |_| self.exit_status())? {
             0 => Ok(()),
             status => Err(Error::Expectation {

@@ -42,12 +42,24 @@ enum Place {
     Slot(u8),
     /// Behind a root port of its own in this slot, so that the port's secondary bus reset is for it alone.
     RootPort(u8),
+    /// The next function of the device behind the root port in this slot.
+    SameDevice(u8),
+}
+
+/// What differs from one boot to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// What all scenarios begin with.
+    Usual,
+    /// As if a card had been plugged in: one more root port comes before all others, and the numbers of all their buses are
+    /// higher by one.
+    OneMoreBus,
 }
 
 /// A function of the machine, as an argument of QEMU's `-device`. `{disk}` stands for the content of the disks.
 struct Function {
     place: Place,
-    /// `-drive` or `-netdev` behind it, named by the slot.
+    /// `-drive` or `-netdev` behind it, named by the slot, and by the function where it is not the first.
     backend: Option<Backend>,
     device: &'static str,
 }
@@ -61,7 +73,8 @@ enum Backend {
 }
 
 /// Interrupt pins of slots on the root bus are spread over four lines by slot number modulo 4 (QEMU's hw/isa/lpc_ich9.c
-/// wires it as the chip set's default). The e1000 has residue 1 to itself: a shared line is a refusal of its own.
+/// wires it as the chip set's default). The e1000 has residue 1 to itself: a shared line is a refusal of its own. Scenarios know
+/// devices of one model by their order: new ones come last.
 const FUNCTIONS: &[Function] = &[
     Function { place: Place::Slot(0x04), backend: Some(Backend::SataDisk), device: "ich9-ahci,id=ahci" },
     Function { place: Place::Slot(0x05), backend: Some(Backend::Network), device: "e1000" },
@@ -71,25 +84,32 @@ const FUNCTIONS: &[Function] = &[
     Function { place: Place::RootPort(0x0b), backend: Some(Backend::Network), device: "e1000e" },
     Function { place: Place::RootPort(0x0c), backend: Some(Backend::Network), device: "e1000e" },
     Function { place: Place::RootPort(0x0e), backend: Some(Backend::Network), device: "igb" },
+    Function { place: Place::RootPort(0x0f), backend: Some(Backend::Network), device: "e1000e,multifunction=on" },
+    Function { place: Place::SameDevice(0x0f), backend: Some(Backend::Network), device: "e1000e" },
 ];
+
+/// Where [`Layout::OneMoreBus`] has its root port: before all others.
+const ANOTHER_SLOT: u8 = 0x07;
 
 /// QEMU's arguments for all of them. The network cards are on one hub, with QEMU's own host at 10.0.2.2 that answers
 /// pings, and no way out of the machine.
 #[must_use]
-pub fn arguments(disk: &str) -> Vec<String> {
+pub fn arguments(layout: Layout, disk: &str) -> Vec<String> {
     let mut arguments: Vec<String> =
         ["-netdev", "user,id=host,restrict=on", "-netdev", "hubport,id=hub-host,hubid=0,netdev=host"]
             .map(str::to_owned)
             .into();
+    if layout == Layout::OneMoreBus {
+        arguments.extend(root_port(ANOTHER_SLOT));
+    }
     for function in FUNCTIONS {
         let (slot, bus) = match function.place {
-            Place::Slot(slot) => (slot, format!(",bus=pcie.0,addr={slot:#x}")),
+            Place::Slot(slot) => (slot.to_string(), format!(",bus=pcie.0,addr={slot:#x}")),
             Place::RootPort(slot) => {
-                arguments.push("-device".to_owned());
-                arguments
-                    .push(format!("pcie-root-port,id=port{slot},bus=pcie.0,addr={slot:#x},chassis={slot},slot={slot}"));
-                (slot, format!(",bus=port{slot}"))
+                arguments.extend(root_port(slot));
+                (slot.to_string(), format!(",bus=port{slot},addr=0.0"))
             }
+            Place::SameDevice(slot) => (format!("{slot}-1"), format!(",bus=port{slot},addr=0.1")),
         };
         let backend = match function.backend {
             None => String::new(),
@@ -115,6 +135,11 @@ pub fn arguments(disk: &str) -> Vec<String> {
         }
     }
     arguments
+}
+
+fn root_port(slot: u8) -> [String; 2] {
+    let port = format!("pcie-root-port,id=port{slot},bus=pcie.0,addr={slot:#x},chassis={slot},slot={slot}");
+    ["-device".to_owned(), port]
 }
 
 /// A PCI function as dom0's sysfs shows it.
@@ -175,13 +200,24 @@ mod tests {
 
     #[test]
     fn each_device_has_a_bus_and_each_bus_exists() {
-        let arguments = arguments("/cache/a,b.img");
+        let arguments = arguments(Layout::Usual, "/cache/a,b.img");
         let ports = arguments.iter().filter(|argument| argument.starts_with("pcie-root-port,")).count();
-        for port in arguments.iter().filter_map(|argument| argument.split(",bus=port").nth(1)) {
+        for place in arguments.iter().filter_map(|argument| argument.split(",bus=port").nth(1)) {
+            let port = place.split(',').next().unwrap();
             assert!(arguments.iter().any(|argument| argument.contains(&format!("id=port{port},"))), "{port}");
         }
-        assert_eq!(ports, 5);
+        assert_eq!(ports, 6);
         assert!(arguments.iter().any(|argument| argument.ends_with("file=/cache/a,,b.img")));
+    }
+
+    #[test]
+    fn one_more_bus_comes_before_all_others_and_changes_nothing_else() {
+        let usual = arguments(Layout::Usual, "/disk");
+        let mut other = arguments(Layout::OneMoreBus, "/disk");
+        let first = other.iter().position(|argument| argument.starts_with("pcie-root-port,")).unwrap();
+        assert!(other[first].contains("addr=0x7,"), "{}", other[first]);
+        other.drain(first - 1..=first);
+        assert_eq!(other, usual);
     }
 
     #[test]

@@ -24,11 +24,15 @@ pub struct GuestConfiguration {
     pub memory: u32,
     /// Whether the domain gets an IOMMU context (`passthrough="enabled"`), without which no device can be assigned.
     pub has_iommu: bool,
-    /// Devices that xl passes through with the kernel's xen-pciback (`pci=`), by their addresses in dom0. Empty for
-    /// guests of xenpcid.
+    /// Devices that `pci=` lists, by their addresses in dom0: xl passes them through with the kernel's xen-pciback, xenpci with
+    /// xenpcid.
     pub pci: Vec<String>,
+    /// What creates the domain: `xl` or `xenpci`.
+    pub creator: &'static str,
     /// What speaks with the backend.
     pub frontend: Frontend,
+    /// Whether xl starts the domain anew, with another number, when it reboots or crashes. If not, it is gone.
+    pub restarts: bool,
 }
 
 /// A guest's end of the PCI protocol.
@@ -44,13 +48,23 @@ impl GuestConfiguration {
     /// A guest with 2 vCPUs to which devices can be assigned.
     #[must_use]
     pub const fn new(name: &'static str) -> Self {
-        Self { name, vcpus: 2, memory: 256, has_iommu: true, pci: Vec::new(), frontend: Frontend::Kernel }
+        Self {
+            name,
+            vcpus: 2,
+            memory: 256,
+            has_iommu: true,
+            pci: Vec::new(),
+            creator: "xl",
+            frontend: Frontend::Kernel,
+            restarts: false,
+        }
     }
 
     /// The text of its xl.cfg. Nothing in it is for passthrough but `passthrough`, and `e820_host`, which makes the guest's
     /// memory map leave room for the devices' memory.
     fn text(&self) -> String {
-        let Self { name, vcpus, memory, has_iommu, pci, frontend } = self;
+        let Self { name, vcpus, memory, has_iommu, pci, creator: _, frontend, restarts } = self;
+        let restart = if *restarts { "restart" } else { "destroy" };
         let passthrough = if *has_iommu { "enabled" } else { "disabled" };
         let pci: Vec<String> = pci.iter().map(|sbdf| format!("\"{sbdf}\"")).collect();
         let pci = if pci.is_empty() { String::new() } else { format!("pci = [{}]\n", pci.join(", ")) };
@@ -71,8 +85,8 @@ impl GuestConfiguration {
              e820_host = 1\n\
              {pci}\
              on_poweroff = \"destroy\"\n\
-             on_reboot = \"destroy\"\n\
-             on_crash = \"destroy\"\n"
+             on_reboot = \"{restart}\"\n\
+             on_crash = \"{restart}\"\n"
         )
     }
 }
@@ -100,6 +114,16 @@ impl Machine {
     /// # Errors
     /// If xl refuses, or the guest does not come up.
     pub fn start_guest(&mut self, configuration: &GuestConfiguration) -> Result<Rc<Guest>> {
+        let guest = self.create_guest(configuration)?;
+        self.wait_for_guest(&guest)?;
+        Ok(guest)
+    }
+
+    /// Creates a guest, which may be paused for all we know.
+    ///
+    /// # Errors
+    /// If xl refuses.
+    pub fn create_guest(&mut self, configuration: &GuestConfiguration) -> Result<Rc<Guest>> {
         let name = configuration.name;
         let is_free = |port: &usize| self.guests.iter().all(|guest| guest.port != *port);
         let port = (0..GUEST_PORTS)
@@ -109,7 +133,47 @@ impl Machine {
         let file = self.share().join(format!("{name}.cfg"));
         fs::write(&file, configuration.text()).map_err(Error::io("write", &file))?;
 
-        self.dom0().sh_within(START_DEADLINE, &format!("xl create /host/{name}.cfg"))?;
+        self.dom0().sh_within(START_DEADLINE, &format!("{} create /host/{name}.cfg", configuration.creator))?;
+        self.connect(name, port)
+    }
+
+    /// Waits until xl has started a guest anew that was told to reboot, or has crashed, and until it runs commands. The guest
+    /// that was is not to be used any more.
+    ///
+    /// # Errors
+    /// If it does not come up.
+    pub fn wait_for_restart(&mut self, guest: &Guest) -> Result<Rc<Guest>> {
+        let Guest { name, domid, port, .. } = *guest;
+        let is_new = format!("id=$(xl domid {name} 2> /dev/null) && [ $id != {domid} ]");
+        self.dom0().wait_until(&format!("another domain {name}"), &is_new)?;
+        self.guest_ended(guest)?;
+        let guest = self.connect(name, port)?;
+        self.wait_for_guest(&guest)?;
+        Ok(guest)
+    }
+
+    /// Waits until a guest runs commands.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub fn wait_for_guest(&self, guest: &Guest) -> Result<()> {
+        guest.channel.wait_for_agent(START_DEADLINE)?;
+        self.progress.note(&format!("guest {} is up", guest.name));
+        Ok(())
+    }
+
+    /// Whether Xen lets none of the domain's CPUs run.
+    ///
+    /// # Errors
+    /// If there is no such domain.
+    pub fn is_paused(&self, guest: &Guest) -> Result<bool> {
+        // A column of letters, with - for what does not hold: running, blocked, paused, shut down, crashed, dying.
+        let states = self.dom0().sh(&format!("xl list {} | awk 'NR == 2 {{ print $5 }}'", guest.domid))?;
+        Ok(states.contains('p'))
+    }
+
+    /// The channel to a domain that is there.
+    fn connect(&mut self, name: &'static str, port: usize) -> Result<Rc<Guest>> {
         let domid = self.dom0().sh(&format!("xl domid {name}"))?;
         let domid = domid.trim().parse().map_err(|_| Error::Expectation {
             expected: format!("the number of domain {name}"),
@@ -126,8 +190,6 @@ impl Machine {
         ))?;
         let guest = Rc::new(Guest { name, domid, channel, port });
         self.guests.push(guest.clone());
-        guest.channel.wait_for_agent(START_DEADLINE)?;
-        self.progress.note(&format!("guest {name} is up"));
         Ok(guest)
     }
 
@@ -139,6 +201,17 @@ impl Machine {
         self.progress.note(&format!("guest {} is destroyed", guest.name));
         self.dom0().sh(&format!("xl destroy {}", guest.domid))?;
         self.guest_ended(guest)
+    }
+
+    /// Ends every guest, one after the other.
+    ///
+    /// # Errors
+    /// If xl fails; the guests after that one are still there.
+    pub fn destroy_guests(&mut self) -> Result<()> {
+        for guest in self.guests.clone() {
+            self.destroy_guest(&guest)?;
+        }
+        Ok(())
     }
 
     /// Waits until a guest that was told to power off has gone.
@@ -153,7 +226,8 @@ impl Machine {
 
     /// The port can be used again when the process that connects it to the console has ended.
     fn guest_ended(&mut self, guest: &Guest) -> Result<()> {
-        let has_no_console = format!("! pgrep -f 'agent bridge .*/{}$' > /dev/null", guest_port(guest.port));
+        let has_no_console =
+            format!("! ps -o args | grep -q '^xenpcid-testbed-agent bridge .*/{}$'", guest_port(guest.port));
         self.dom0().wait_until(&format!("the end of {}'s console", guest.name), &has_no_console)?;
         guest.channel.close();
         self.guests.retain(|other| other.port != guest.port);

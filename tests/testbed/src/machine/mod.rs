@@ -1,15 +1,18 @@
 //! One emulated machine with real Xen in it.
 
-mod channel;
+pub mod channel;
 mod daemon;
 pub mod devices;
 mod follow;
 mod guest;
 mod instrument;
 pub mod interrupts;
+mod monitor;
 mod pciback;
 mod qemu;
+mod traces;
 pub mod xen_log;
+mod xen_state;
 
 use std::fs;
 use std::path::PathBuf;
@@ -23,7 +26,8 @@ use crate::interrupt;
 use crate::process::tail;
 use crate::progress::Progress;
 use crate::testbed::Testbed;
-use devices::{Found, Model};
+use crate::workspace::Program;
+use devices::{Found, Layout, Model};
 use qemu::{DOM0_PORT, Qemu, RunFolder, System};
 
 pub use channel::{Channel, DEADLINE};
@@ -45,6 +49,10 @@ pub struct Machine {
     daemon_count: u32,
     is_verbose: bool,
     progress: Rc<Progress>,
+    testbed: Rc<Testbed>,
+    /// Programs that are put into dom0 at each boot.
+    installed: Vec<Program>,
+    layout: Layout,
     qemu: Qemu,
     folder: TempDir,
 }
@@ -56,9 +64,8 @@ impl Machine {
     ///
     /// # Errors
     /// [`Error::MachineEnded`] or [`Error::Deadline`]; the end of Xen's log is shown.
-    pub fn boot(testbed: &Testbed, is_verbose: bool) -> Result<Self> {
-        let devices = devices::arguments(&testbed.images.disk.display().to_string());
-        Self::boot_with(testbed, System::Xen, &devices, is_verbose)
+    pub fn boot(testbed: &Rc<Testbed>, is_verbose: bool) -> Result<Self> {
+        Self::boot_with(testbed, System::Xen, &devices_of(testbed, Layout::Usual), is_verbose)
     }
 
     /// Boots dom0's kernel without Xen, with these arguments of QEMU for devices. [`Machine::dom0`] is the channel to it;
@@ -66,16 +73,13 @@ impl Machine {
     ///
     /// # Errors
     /// As [`Machine::boot`].
-    pub fn boot_linux(testbed: &Testbed, devices: &[String]) -> Result<Self> {
+    pub fn boot_linux(testbed: &Rc<Testbed>, devices: &[String]) -> Result<Self> {
         Self::boot_with(testbed, System::Linux, devices, false)
     }
 
-    fn boot_with(testbed: &Testbed, system: System, devices: &[String], is_verbose: bool) -> Result<Self> {
+    fn boot_with(testbed: &Rc<Testbed>, system: System, devices: &[String], is_verbose: bool) -> Result<Self> {
         interrupt::check()?;
-        let step = testbed.progress.step(match system {
-            System::Xen => "booting Xen and dom0",
-            System::Linux => "booting Linux",
-        });
+        let step = testbed.progress.step(system.booting());
         let folder = tempfile::Builder::new()
             .prefix("xenpcid-testbed-")
             .tempdir()
@@ -92,15 +96,48 @@ impl Machine {
             daemon_count: 0,
             is_verbose,
             progress: testbed.progress.clone(),
+            testbed: testbed.clone(),
+            installed: Vec::new(),
+            layout: Layout::Usual,
             qemu,
             folder,
         };
-        if let Err(error) = booted {
-            eprintln!("--- the serial line's log ends with\n{}", tail(&machine.xen_log()?, BOOT_LOG_LINES));
-            return Err(machine.explain(error));
-        }
+        machine.expect_boot(booted)?;
         step.done();
         Ok(machine)
+    }
+
+    /// Pulls the plug of the whole machine and boots it anew, with these devices and the programs that were installed. Guests
+    /// and daemons are gone; the instrument is not there any more. The runner does not use the machine for another scenario.
+    ///
+    /// # Errors
+    /// As [`Machine::boot`].
+    pub fn reboot(&mut self, layout: Layout) -> Result<()> {
+        let progress = self.progress.clone();
+        let step = progress.step(System::Xen.booting());
+        self.guests.clear();
+        self.daemons.clear();
+        self.qemu.end();
+        let files = RunFolder(self.folder.path());
+        let devices = devices_of(&self.testbed, layout);
+        self.qemu = Qemu::start(&self.testbed.root, &self.testbed.images, System::Xen, &devices, &files)?;
+        self.dom0 = connect(&mut self.qemu, &files.socket(DOM0_PORT))?;
+        self.layout = layout;
+        let booted = self.dom0.wait_for_agent(BOOT_DEADLINE);
+        self.expect_boot(booted)?;
+        step.done();
+        self.installed.iter().try_for_each(|program| self.copy_to_dom0(*program))
+    }
+
+    fn expect_boot(&mut self, booted: Result<()>) -> Result<()> {
+        let Err(error) = booted else { return Ok(()) };
+        eprintln!("--- the serial line's log ends with\n{}", tail(&self.xen_log()?, BOOT_LOG_LINES));
+        Err(self.explain(error))
+    }
+
+    /// The devices that it was booted with last.
+    pub fn layout(&self) -> Layout {
+        self.layout
     }
 
     /// Commands in dom0.
@@ -156,23 +193,50 @@ impl Machine {
         })
     }
 
+    /// Tells the person who runs the testbed what was measured, on standard output.
+    pub fn report(&self, text: &str) {
+        println!("     {text}");
+    }
+
     /// Keeps the run folder after the end, and says where it is.
     pub fn keep(&mut self) -> PathBuf {
         self.folder.disable_cleanup(true);
         self.folder.path().to_owned()
     }
 
-    /// The cause of an error, if it only came of the machine's end.
+    /// The cause of an error, if it only came of the machine's end, or of the emulator's fault.
     pub fn explain(&mut self, error: Error) -> Error {
-        match interrupt::check() {
-            Err(interrupted) => interrupted,
-            Ok(()) => self.qemu.ended().unwrap_or(error),
+        if let Err(interrupted) = interrupt::check() {
+            return interrupted;
         }
+        if let Some(ended) = self.qemu.ended() {
+            return ended;
+        }
+        match self.lost_interrupt() {
+            Ok(Some(what)) => Error::LostInterrupt { what, error: Box::new(error) },
+            Ok(None) => error,
+            Err(unknown) => {
+                eprintln!("whether the emulator is at fault is not known: {unknown}");
+                error
+            }
+        }
+    }
+
+    /// Which of the machine's CPUs the emulator has made useless, if it has.
+    ///
+    /// # Errors
+    /// If QEMU does not say.
+    pub fn lost_interrupt(&self) -> Result<Option<String>> {
+        monitor::lost_interrupt(&self.files().socket(qemu::MONITOR), qemu::CPUS)
     }
 
     fn files(&self) -> RunFolder<'_> {
         RunFolder(self.folder.path())
     }
+}
+
+fn devices_of(testbed: &Testbed, layout: Layout) -> Vec<String> {
+    devices::arguments(layout, &testbed.images.disk.display().to_string())
 }
 
 /// QEMU makes its sockets before it starts the machine, but after we have started it.

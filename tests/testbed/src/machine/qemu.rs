@@ -24,13 +24,20 @@ pub const DOM0_PORT: &str = "dom0";
 pub const CONSOLE: &str = "console";
 
 /// `spec-ctrl`, `xpti`, `pv-l1tf`: switching page tables at each entry into Xen is what emulation is slowest at, and an
-/// emulated CPU does not speculate. `sched`: with Xen 4.17's default, credit2, one boot in several stopped in the creation
+/// emulated CPU does not speculate. `eager-fpu`: without the defences Xen switches floating-point registers lazily, and under
+/// emulation programs in dom0 and in guests then crash now and then, their vector registers not their own. `sched`: with Xen 4.17's default, credit2, one boot in several stopped in the creation
 /// of a guest, dom0's vCPU runnable and both CPUs idle.
 const XEN_OPTIONS: &str = "com1=115200,8n1 console=com1 loglvl=all guest_loglvl=all iommu=verbose \
-                           bootscrub=0 spec-ctrl=no xpti=no pv-l1tf=no sched=credit \
+                           bootscrub=0 spec-ctrl=no,eager-fpu xpti=no pv-l1tf=no sched=credit \
                            dom0=pv dom0_mem=1024M,max:1024M dom0_max_vcpus=1";
 
 const DOM0_OPTIONS: &str = "console=hvc0 loglevel=5 log_buf_len=4M";
+
+/// Name of the socket of QEMU's monitor.
+pub const MONITOR: &str = "monitor";
+
+/// CPUs of the machine.
+pub const CPUS: usize = 2;
 
 /// What runs in the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,6 +112,14 @@ impl Qemu {
         Ok(Self { child, log })
     }
 
+    /// Ends it, as pulling the machine's plug would.
+    pub fn end(&mut self) {
+        interrupt::forget(self.child.id());
+        // Fails if it has ended already, and then there is nothing to do.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     /// An error that says how QEMU ended, if it has.
     pub fn ended(&mut self) -> Option<Error> {
         let status = self.child.try_wait().ok().flatten()?;
@@ -115,14 +130,19 @@ impl Qemu {
 
 impl Drop for Qemu {
     fn drop(&mut self) {
-        interrupt::forget(self.child.id());
-        // Fails if it has ended already, and then there is nothing to do.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.end();
     }
 }
 
 impl System {
+    /// What a person is told while it boots.
+    pub const fn booting(self) -> &'static str {
+        match self {
+            Self::Xen => "booting Xen and dom0",
+            Self::Linux => "booting Linux",
+        }
+    }
+
     /// What is booted.
     fn arguments(self, images: &Images) -> [String; 6] {
         let file = |path: &Path| path.display().to_string();
@@ -162,8 +182,6 @@ fn arguments(root: &Root, folder: &RunFolder<'_>) -> Vec<String> {
             "Haswell-noTSX,-x2apic",
             "-accel",
             "tcg,thread=multi",
-            "-smp",
-            "2",
             "-m",
             "3072",
             "-device",
@@ -171,10 +189,17 @@ fn arguments(root: &Root, folder: &RunFolder<'_>) -> Vec<String> {
         ]
         .map(str::to_owned),
     );
+    arguments.extend(["-smp".to_owned(), CPUS.to_string()]);
+    arguments.extend([
+        "-chardev".to_owned(),
+        format!("socket,id={MONITOR},path={},server=on,wait=off", value(&folder.socket(MONITOR))),
+        "-mon".to_owned(),
+        format!("chardev={MONITOR},mode=control"),
+    ]);
     arguments.extend([
         "-chardev".to_owned(),
         format!(
-            "socket,id=com1,path={},server=on,wait=off,logfile={}",
+            "socket,id=com1,path={},server=on,wait=off,logfile={},logappend=on",
             value(&folder.socket("xen")),
             value(&folder.xen_log())
         ),

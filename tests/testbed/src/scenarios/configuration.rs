@@ -43,6 +43,12 @@ pub fn text(domains: &[(&str, &[Declared])]) -> String {
     text
 }
 
+/// The text of a configuration that declares these devices, for no domain.
+#[must_use]
+pub fn devices(addresses: &[String]) -> String {
+    addresses.iter().map(|sbdf| format!("[[device]]\nbdf = \"{sbdf}\"\n\n")).collect()
+}
+
 fn device(declared: &Declared) -> String {
     let Declared { sbdf, best_effort_reset, policy } = declared;
     let reset = if *best_effort_reset { ", reset = \"best-effort\"" } else { "" };

@@ -24,6 +24,16 @@ pub fn wait_for_device(guest: &Guest, model: Model) -> Result<String> {
         .ok_or_else(|| Error::Deadline { what: format!("{model} to stay in {}", guest.name), deadline: DEADLINE })
 }
 
+/// Waits until no device of this model is on the guest's virtual bus.
+///
+/// # Errors
+/// [`Error::Deadline`] if it stays.
+pub fn wait_for_absence(guest: &Guest, model: Model) -> Result<()> {
+    let condition =
+        format!("! grep -qs PCI_ID={:04X}:{:04X} /sys/bus/pci/devices/*/uevent", model.vendor, model.device);
+    guest.channel().wait_until(&format!("{model} to leave"), &condition)
+}
+
 /// Takes a device from its driver, whose name is the model's.
 ///
 /// # Errors

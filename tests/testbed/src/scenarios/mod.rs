@@ -2,19 +2,31 @@
 //! its boot, and need not clean up: [`runner`] does, and fails the scenario if that does not work.
 
 mod ahci;
+mod all_functions;
+mod commands;
 mod config_space;
 pub mod configuration;
 mod decode_is_safe;
+mod destroy_race;
+mod destroy_time;
+mod hold;
+mod hotplug;
+mod identity;
 pub mod in_guest;
 pub mod network;
 pub mod nvme;
 mod oracle;
 mod policy_live;
+mod reboot;
 mod refusals;
+mod reload;
 mod runner;
 mod smoke;
+mod sriov_pool;
 mod three_devices;
+mod traffic;
 mod two_guests;
+mod xl_parity;
 
 use crate::error::{Error, Result};
 use crate::machine::Machine;
@@ -35,6 +47,7 @@ pub struct Scenario {
 }
 
 const DAEMON: &[Program] = &[Program::Daemon];
+const COMMANDS: &[Program] = &[Program::Daemon, Program::CommandLine];
 
 /// In the order in which they run.
 const SCENARIOS: &[Scenario] = &[
@@ -96,8 +109,74 @@ const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "policy-live",
         about: "drivers miss nothing under the policy default; what it hides is out of reach, until a policy that xenpci suggests",
-        needs: &[Program::Daemon, Program::CommandLine],
+        needs: COMMANDS,
         run: policy_live::policy_live,
+    },
+    Scenario {
+        name: "commands",
+        about: "doctor, why, status, tree and interrupts tell what is so; xenpci create makes a domain with its devices or none",
+        needs: COMMANDS,
+        run: commands::commands,
+    },
+    Scenario {
+        name: "xl-parity",
+        about: "xl with xen-pciback and xenpci print the same and end with the same status, but for a reviewed list",
+        needs: COMMANDS,
+        run: xl_parity::xl_parity,
+    },
+    Scenario {
+        name: "all-functions",
+        about: "a device of two functions, by *: claimed, attached to one slot, detached and given back",
+        needs: COMMANDS,
+        run: all_functions::all_functions,
+    },
+    Scenario {
+        name: "hotplug",
+        about: "devices leave a running guest and come back 20 times, beside xl and xen-pciback; nothing is left behind",
+        needs: COMMANDS,
+        run: hotplug::hotplug,
+    },
+    Scenario {
+        name: "hold-until-attached",
+        about: "a domain stays paused until its device is there, or until a deadline",
+        needs: COMMANDS,
+        run: hold::hold_until_attached,
+    },
+    Scenario {
+        name: "reboot",
+        about: "a guest reboots twice and has its devices each time",
+        needs: DAEMON,
+        run: reboot::reboot,
+    },
+    Scenario {
+        name: "crash",
+        about: "a guest crashes in the middle of I/O, is started anew and has its devices",
+        needs: DAEMON,
+        run: reboot::crash,
+    },
+    Scenario {
+        name: "destroy-race",
+        about: "xl destroy in the middle of the handshake, an attach or a detach: the device is in quarantine, and works on",
+        needs: COMMANDS,
+        run: destroy_race::destroy_race,
+    },
+    Scenario {
+        name: "destroy-time",
+        about: "xl destroy of a guest with five devices takes a fifth of the time that it takes with xen-pciback",
+        needs: DAEMON,
+        run: destroy_time::destroy_time,
+    },
+    Scenario {
+        name: "kexec-or-reload",
+        about: "pcifront lets go and begins anew in a running guest, and the devices work again",
+        needs: DAEMON,
+        run: reload::reload,
+    },
+    Scenario {
+        name: "sriov-pool",
+        about: "two guests get virtual functions from a pool and reach each other through the card's switch",
+        needs: DAEMON,
+        run: sriov_pool::sriov_pool,
     },
     Scenario {
         name: "oracle",
@@ -117,6 +196,13 @@ const SCENARIOS: &[Scenario] = &[
         needs: DAEMON,
         run: refusals::pciback_present,
     },
+    // Boots the machine with other devices, so what came after it would need another boot.
+    Scenario {
+        name: "identity",
+        about: "the same file finds the same devices after a boot with other numbers of buses",
+        needs: DAEMON,
+        run: identity::identity,
+    },
 ];
 
 /// Prints the names on standard output.
@@ -126,7 +212,7 @@ pub fn list() {
     }
 }
 
-/// The scenarios with these names, in this order; all of them if there are no names.
+/// The scenarios with these names, in this order; all if there are no names.
 ///
 /// # Errors
 /// [`Error::Unsuitable`] with the names there are, if one is unknown.

@@ -7,7 +7,7 @@ use crate::scenarios::configuration::{self, Declared};
 use crate::scenarios::in_guest;
 
 /// The host on the machine's network; it answers pings.
-const PEER: &str = "10.0.2.2";
+pub const PEER: &str = "10.0.2.2";
 
 /// MSI-X. The guest is there before xenpcid is.
 pub fn e1000e(machine: &mut Machine) -> Result<()> {
@@ -116,7 +116,10 @@ pub fn expect_igbvf(guest: &Guest) -> Result<()> {
 }
 
 /// Gives the interface an address and waits until the driver says that there is a link.
-fn bring_up(guest: &Guest, interface: &str, address: &str) -> Result<()> {
+///
+/// # Errors
+/// If there is none.
+pub fn bring_up(guest: &Guest, interface: &str, address: &str) -> Result<()> {
     guest.channel().sh(&format!("ip link set {interface} up; ip address replace {address}/24 dev {interface}"))?;
     let condition = format!("[ \"$(cat /sys/class/net/{interface}/carrier)\" = 1 ]");
     guest.channel().wait_until(&format!("a link on {interface}"), &condition)

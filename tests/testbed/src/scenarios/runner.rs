@@ -2,19 +2,21 @@
 //!
 //! ```text
 //!            ┌──────────── boot ◄────────────┐
-//!            ▼                               │ FAIL: a machine in an unknown state is not used again
+//!            │                               │ FAIL: a machine in an unknown state is not used again;
+//!            ▼                               │ AGAIN: and the same scenario is run, if the emulator is proven to have failed
 //!   ┌──► scenario ──► look at Xen's log ──► clean up, compare with the state after the boot
 //!   │                                        │
 //!   └──────────────── PASS ◄─────────────────┘
 //! ```
 
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Instant;
 
 use crate::Options;
 use crate::error::{Error, Result, expect};
 use crate::interrupt;
-use crate::machine::devices::Found;
+use crate::machine::devices::{Found, Layout};
 use crate::machine::{Channel, Machine, xen_log};
 use crate::process::tail;
 use crate::scenarios::Scenario;
@@ -23,6 +25,9 @@ use crate::workspace::Program;
 
 /// Lines of each log that a failure shows.
 const LOG_LINES: usize = 30;
+
+/// How often a scenario is run before the emulator's fault ([`Error::LostInterrupt`]) fails it.
+const ATTEMPTS: u32 = 3;
 
 /// How many scenarios passed and failed.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +50,7 @@ impl Tally {
 ///
 /// # Errors
 /// [`Error::Interrupted`]; anything else is a failure of the scenario.
-pub fn run(testbed: &Testbed, scenarios: &[&Scenario], options: &Options) -> Result<Tally> {
+pub fn run(testbed: &Rc<Testbed>, scenarios: &[&Scenario], options: &Options) -> Result<Tally> {
     let mut programs = Vec::new();
     for program in [Program::Daemon, Program::CommandLine, Program::Instrument] {
         if scenarios.iter().any(|scenario| scenario.needs.contains(&program)) {
@@ -57,7 +62,13 @@ pub fn run(testbed: &Testbed, scenarios: &[&Scenario], options: &Options) -> Res
     let mut stage = Stage { testbed, options, programs, booted: None };
     for scenario in scenarios {
         let begun = Instant::now();
-        let outcome = stage.perform(scenario);
+        let mut outcome = stage.perform(scenario);
+        for _ in 1..ATTEMPTS {
+            let Err(error @ Error::LostInterrupt { .. }) = &outcome else { break };
+            println!("AGAIN {} {}", scenario.name, first_line(error));
+            stage.discard();
+            outcome = stage.perform(scenario);
+        }
         interrupt::check()?;
         match outcome {
             Ok(()) => {
@@ -67,18 +78,21 @@ pub fn run(testbed: &Testbed, scenarios: &[&Scenario], options: &Options) -> Res
             Err(error) => {
                 tally.failed += 1;
                 stage.discard();
-                let text = error.to_string();
-                eprintln!("--- {}: {text}", scenario.name);
-                println!("FAIL {} {}", scenario.name, text.lines().next().unwrap_or_default());
+                eprintln!("--- {}: {error}", scenario.name);
+                println!("FAIL {} {}", scenario.name, first_line(&error));
             }
         }
     }
     Ok(tally)
 }
 
+fn first_line(error: &Error) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
+}
+
 /// The machine that the scenarios run on, while there is one.
 struct Stage<'a> {
-    testbed: &'a Testbed,
+    testbed: &'a Rc<Testbed>,
     options: &'a Options,
     /// The programs that some scenario needs, or why there is none.
     programs: Vec<(Program, std::result::Result<PathBuf, String>)>,
@@ -106,7 +120,9 @@ impl Stage<'_> {
         let step = progress.step(scenario.name);
         let log_begin = booted.machine.xen_log()?.len();
         let mut outcome = (scenario.run)(&mut booted.machine);
-        if outcome.is_ok() {
+        // A machine that was booted with other devices is not what the next scenario expects.
+        let is_usual = booted.machine.layout() == Layout::Usual;
+        if outcome.is_ok() && is_usual {
             outcome = booted.clean_up();
         }
         let log = booted.machine.xen_log()?;
@@ -114,8 +130,12 @@ impl Stage<'_> {
         outcome = outcome.and_then(|()| check_log(log)).map_err(|error| booted.machine.explain(error));
         drop(step);
         interrupt::check()?;
-        if outcome.is_err() || is_verbose {
+        let says_something = !matches!(outcome, Err(Error::LostInterrupt { .. }));
+        if says_something && (outcome.is_err() || is_verbose) {
             show_logs(&booted.machine, log);
+        }
+        if !is_usual {
+            self.discard();
         }
         outcome
     }
@@ -149,10 +169,7 @@ impl Stage<'_> {
 impl Booted {
     /// Ends the guests and the daemon, unloads what was loaded, and compares with the state after the boot.
     fn clean_up(&mut self) -> Result<()> {
-        let guests: Vec<_> = self.machine.guests().to_vec();
-        for guest in guests {
-            self.machine.destroy_guest(&guest)?;
-        }
+        self.machine.destroy_guests()?;
         self.machine.stop_daemons()?;
         let loaded = loaded_modules(&self.machine)?;
         let added: Vec<&str> = loaded.iter().filter(|name| !self.modules.contains(name)).map(String::as_str).collect();

@@ -18,6 +18,9 @@ pub fn boot(machine: &mut Machine) -> Result<()> {
         machine.find(model, count - 1)?;
     }
 
+    let lost = machine.lost_interrupt()?;
+    expect(lost.is_none(), "all CPUs at work or ready for it, by QEMU's monitor", format!("{lost:?}"))?;
+
     let modules = machine.dom0().sh("cat /proc/modules")?;
     expect(!modules.contains("xen_pciback"), "no xen-pciback in dom0", "it is loaded")
 }
