@@ -50,6 +50,9 @@ pub enum Error {
         /// What failed.
         error: Box<Error>,
     },
+    /// xen-pciback, which the scenario compares xenpcid with, did not do its half. That says nothing about xenpcid.
+    #[error("with xen-pciback: {0}")]
+    Reference(Box<Error>),
     /// Nothing came back in time.
     #[error("{what}: no answer after {} s", deadline.as_secs())]
     Deadline {
@@ -87,6 +90,12 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
+    /// Whether the failure says nothing about xenpcid, so that the scenario is to be run anew.
+    #[must_use]
+    pub const fn is_not_ours(&self) -> bool {
+        matches!(self, Self::LostInterrupt { .. } | Self::Reference(_))
+    }
+
     /// For `map_err`: names the operation and the file.
     pub fn io(operation: &'static str, object: impl AsRef<Path>) -> impl FnOnce(io::Error) -> Self {
         let object = object.as_ref().display().to_string();

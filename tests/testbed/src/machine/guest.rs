@@ -4,6 +4,8 @@ use std::fs;
 use std::rc::Rc;
 use std::time::Duration;
 
+use xenpcid_testbed_agent::decode_reply;
+
 use crate::error::{Error, Result};
 use crate::images::{GUEST_KERNEL, GUEST_RAMDISK, INSTRUMENT_RAMDISK};
 use crate::machine::Machine;
@@ -191,6 +193,18 @@ impl Machine {
         let guest = Rc::new(Guest { name, domid, channel, port });
         self.guests.push(guest.clone());
         Ok(guest)
+    }
+
+    /// All that kernels of this and of earlier guests of this name have written on their console.
+    ///
+    /// # Errors
+    /// If there is no log.
+    pub fn console_log(&self, guest: &Guest) -> Result<String> {
+        let path = self.share().join(format!("console/guest-{}.log", guest.name));
+        let bytes = fs::read(&path).map_err(Error::io("read", &path))?;
+        let text = String::from_utf8_lossy(&bytes);
+        let lines: Vec<&str> = text.lines().filter(|line| decode_reply(line).is_none()).collect();
+        Ok(lines.join("\n"))
     }
 
     /// Ends a guest at once, as pulling its plug would.

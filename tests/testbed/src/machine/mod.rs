@@ -230,6 +230,14 @@ impl Machine {
         monitor::lost_interrupt(&self.files().socket(qemu::MONITOR), qemu::CPUS)
     }
 
+    /// Where each of the machine's CPUs is, in QEMU's words.
+    ///
+    /// # Errors
+    /// If QEMU does not say.
+    pub fn processors(&self) -> Result<String> {
+        monitor::processors(&self.files().socket(qemu::MONITOR), qemu::CPUS)
+    }
+
     fn files(&self) -> RunFolder<'_> {
         RunFolder(self.folder.path())
     }

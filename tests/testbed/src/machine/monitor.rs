@@ -1,6 +1,7 @@
-//! QEMU's own view of the machine, for what nobody inside can tell: that the emulator has lost the end of an interrupt.
+//! QEMU's own view of the machine, for what nobody inside can tell: where its CPUs are when nothing answers, and that the emulator
+//! has lost the end of an interrupt.
 //!
-//! QEMU 10.0.2 does so now and then when two threads emulate two CPUs: seen for certain once, in a run of all scenarios. A CPU's
+//! QEMU 10.0.2 does the latter now and then when two threads emulate two CPUs: seen for certain once, in a run of all scenarios. A CPU's
 //! local APIC goes on to have an interrupt of Xen's own in service that was handled long ago. As it holds back whatever has the
 //! same priority or less, the CPU sleeps for good: guests that it ran hang, and Xen does when it next waits for that CPU. One
 //! thread for both CPUs, or one CPU, takes twice as long. So it is proven after the fact, and the scenario is run anew.
@@ -25,6 +26,9 @@ const BETWEEN_SAMPLES: Duration = Duration::from_millis(200);
 
 /// QEMU answers at once, unless it is stopped itself.
 const DEADLINE: Duration = Duration::from_secs(10);
+
+/// How the lines of QEMU's answers begin that tell where a CPU is, and which interrupts it has or waits for.
+const TELLING: [&str; 4] = ["RIP=", "ICR", "ISR", "IRR"];
 
 /// A connection to QEMU's monitor (QMP: QEMU's documentation, interop/qmp-spec).
 struct Monitor {
@@ -99,6 +103,23 @@ pub fn lost_interrupt(socket: &Path, cpus: usize) -> Result<Option<String>> {
         }
     }
     Ok(None)
+}
+
+/// Each CPU's program counter, flags and local APIC, in QEMU's words: what tells where a machine hangs.
+///
+/// # Errors
+/// If QEMU does not answer.
+pub fn processors(socket: &Path, cpus: usize) -> Result<String> {
+    let mut monitor = Monitor::connect(socket)?;
+    let mut text = String::new();
+    for cpu in 0..cpus {
+        for command in ["info registers".to_owned(), format!("info lapic {cpu}")] {
+            let answer = monitor.ask(cpu, &command).map_err(Error::io("ask QEMU's monitor at", socket))?;
+            let lines = answer.lines().filter(|line| TELLING.iter().any(|word| line.starts_with(word)));
+            lines.for_each(|line| text.push_str(&format!("CPU {cpu}: {line}\n")));
+        }
+    }
+    Ok(text)
 }
 
 /// The interrupt of Xen's that a CPU has in service while it sleeps, by QEMU's answers about its registers and its local APIC.

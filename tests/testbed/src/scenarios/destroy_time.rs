@@ -19,9 +19,8 @@ pub fn destroy_time(machine: &mut Machine) -> Result<()> {
     let devices = DEVICES.map(|(model, index)| machine.find(model, index));
     let devices: Vec<String> = devices.into_iter().collect::<Result<_>>()?;
 
-    machine.load_pciback(&devices)?;
-    let theirs = time(machine, &GuestConfiguration { pci: devices.clone(), ..GuestConfiguration::new(NAME) })?;
-    machine.unload_pciback(&devices)?;
+    let configuration = GuestConfiguration { pci: devices.clone(), ..GuestConfiguration::new(NAME) };
+    let theirs = machine.with_pciback(&devices, |machine| time(machine, &configuration))?;
     // libxl leaves the nodes of a guest that did not answer.
     machine.dom0().sh("xenstore-rm /local/domain/0/backend/pci 2> /dev/null || true")?;
 

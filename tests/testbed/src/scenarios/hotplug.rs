@@ -36,13 +36,15 @@ pub fn hotplug(machine: &mut Machine) -> Result<()> {
     let devices = [(NVME, machine.find(NVME, 0)?), (E1000E, machine.find(E1000E, 0)?)];
     let addresses: Vec<String> = devices.iter().map(|(_, sbdf)| sbdf.clone()).collect();
 
-    machine.load_pciback(&addresses)?;
-    let guest = machine.start_guest(&GuestConfiguration { pci: addresses.clone(), ..GuestConfiguration::new(NAME) })?;
-    traffic::expect_use(&guest, E1000E)?;
-    let theirs = with_pciback(machine, &guest, &devices);
+    let configuration = GuestConfiguration { pci: addresses.clone(), ..GuestConfiguration::new(NAME) };
+    let theirs = machine.with_pciback(&addresses, |machine| {
+        let guest = machine.start_guest(&configuration)?;
+        traffic::expect_use(&guest, E1000E)?;
+        let rounds = with_pciback(machine, &guest, &devices);
+        machine.destroy_guest(&guest)?;
+        Ok(rounds)
+    })?;
     tell(machine, "xl and xen-pciback", &theirs);
-    machine.destroy_guest(&guest)?;
-    machine.unload_pciback(&addresses)?;
 
     let daemon = machine.start_daemon(&configuration::devices(&addresses))?;
     let guest = machine.start_guest(&GuestConfiguration::new(NAME))?;

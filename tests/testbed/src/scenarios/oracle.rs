@@ -30,9 +30,6 @@ const ACCESSES: u32 = 10_000;
 /// They take half a minute on an idle machine.
 const DEADLINE_OF_ACCESSES: Duration = Duration::from_secs(600);
 
-/// How often xen-pciback is recorded before the scenario fails.
-const ATTEMPTS_OF_THE_REFERENCE: u32 = 3;
-
 /// Names of the recordings, followed by a backend's name, in the folder that dom0 has as `/host`.
 const ANSWERS: &str = "answers";
 const WITH_DRIVERS: &str = "linux-with-drivers";
@@ -46,7 +43,11 @@ pub fn oracle(machine: &mut Machine) -> Result<()> {
     for address in &addresses {
         machine.dom0().sh(&format!("cat {} > /run/{address}", config_space::file(address)))?;
     }
-    record_reference(machine, &addresses)?;
+    machine.with_pciback(&addresses, |machine| record(machine, "pciback", &addresses))?;
+    for address in &addresses {
+        let file = config_space::file(address);
+        machine.dom0().sh(&format!("dd if=/run/{address} of={file} bs=2 count=128 conv=notrunc 2> /dev/null"))?;
+    }
 
     let devices: Vec<Declared> =
         addresses.iter().map(|address| Declared::without_reset(address).under("pciback")).collect();
@@ -56,35 +57,6 @@ pub fn oracle(machine: &mut Machine) -> Result<()> {
     compare(machine, ANSWERS, DIFFERENCES)?;
     compare(machine, WITH_DRIVERS, DIFFERENCES_WITH_DRIVERS)?;
     compare(machine, WITHOUT_DRIVERS, DIFFERENCES_WITHOUT_DRIVERS)
-}
-
-/// Records xen-pciback, and leaves the hardware as it was.
-///
-/// With xen-pciback the same `lspci -nxxxx` takes 1 s or 35 s, and once took more than 150 s. The likely cause, not proven: a
-/// request that is answered before its event is looked at makes that event a spurious one, and Linux holds the next back for it,
-/// by up to a second. To a guest that is a hang. It says nothing about xenpcid, so the recording is made anew.
-fn record_reference(machine: &mut Machine, addresses: &[String]) -> Result<()> {
-    let mut attempt = 1;
-    loop {
-        machine.load_pciback(addresses)?;
-        let is_recorded = match record(machine, "pciback", addresses) {
-            Err(error @ Error::Command { .. }) if attempt < ATTEMPTS_OF_THE_REFERENCE => {
-                println!("oracle: with xen-pciback, attempt {attempt}: {error}");
-                machine.destroy_guests()?;
-                false
-            }
-            outcome => outcome.map(|()| true)?,
-        };
-        machine.unload_pciback(addresses)?;
-        for address in addresses {
-            let file = config_space::file(address);
-            machine.dom0().sh(&format!("dd if=/run/{address} of={file} bs=2 count=128 conv=notrunc 2> /dev/null"))?;
-        }
-        if is_recorded {
-            return Ok(());
-        }
-        attempt += 1;
-    }
 }
 
 /// Runs both guests with a backend. `pci` is what xl gives them.

@@ -3,7 +3,7 @@
 //! ```text
 //!            ┌──────────── boot ◄────────────┐
 //!            │                               │ FAIL: a machine in an unknown state is not used again;
-//!            ▼                               │ AGAIN: and the same scenario is run, if the emulator is proven to have failed
+//!            ▼                               │ AGAIN: and the same scenario is run, if what failed is not ours
 //!   ┌──► scenario ──► look at Xen's log ──► clean up, compare with the state after the boot
 //!   │                                        │
 //!   └──────────────── PASS ◄─────────────────┘
@@ -17,7 +17,7 @@ use crate::Options;
 use crate::error::{Error, Result, expect};
 use crate::interrupt;
 use crate::machine::devices::{Found, Layout};
-use crate::machine::{Channel, Machine, xen_log};
+use crate::machine::{Machine, xen_log};
 use crate::process::tail;
 use crate::scenarios::Scenario;
 use crate::testbed::Testbed;
@@ -26,7 +26,7 @@ use crate::workspace::Program;
 /// Lines of each log that a failure shows.
 const LOG_LINES: usize = 30;
 
-/// How often a scenario is run before the emulator's fault ([`Error::LostInterrupt`]) fails it.
+/// How often a scenario is run before what is not ours ([`Error::is_not_ours`]) fails it.
 const ATTEMPTS: u32 = 3;
 
 /// How many scenarios passed and failed.
@@ -64,7 +64,7 @@ pub fn run(testbed: &Rc<Testbed>, scenarios: &[&Scenario], options: &Options) ->
         let begun = Instant::now();
         let mut outcome = stage.perform(scenario);
         for _ in 1..ATTEMPTS {
-            let Err(error @ Error::LostInterrupt { .. }) = &outcome else { break };
+            let Some(error) = outcome.as_ref().err().filter(|error| error.is_not_ours()) else { break };
             println!("AGAIN {} {}", scenario.name, first_line(error));
             stage.discard();
             outcome = stage.perform(scenario);
@@ -205,11 +205,14 @@ fn check_log(log: &str) -> Result<()> {
 
 /// What somebody who has to find the cause wants to see.
 fn show_logs(machine: &Machine, xen: &str) {
-    let mut sections = vec![("Xen, since the scenario began".to_owned(), xen.to_owned())];
-    let kernel = |channel: &Channel| channel.sh("dmesg").unwrap_or_else(|error| error.to_string());
-    sections.push(("dom0's kernel".to_owned(), kernel(machine.dom0())));
+    let text = |answer: Result<String>| answer.unwrap_or_else(|error| error.to_string());
+    let mut sections = vec![
+        ("Xen, since the scenario began".to_owned(), xen.to_owned()),
+        ("QEMU's CPUs".to_owned(), text(machine.processors())),
+        ("dom0's kernel".to_owned(), text(machine.dom0().sh("dmesg"))),
+    ];
     for guest in machine.guests() {
-        sections.push((format!("guest {}", guest.name), kernel(guest.channel())));
+        sections.push((format!("guest {}", guest.name), text(machine.console_log(guest))));
     }
     sections.extend(machine.daemon_logs());
     for (title, text) in sections {

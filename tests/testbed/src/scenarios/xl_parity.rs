@@ -30,11 +30,12 @@ pub fn xl_parity(machine: &mut Machine) -> Result<()> {
             ("{multi}", multi),
         ])
     };
-    let guest = start_guest(machine)?;
-    machine.load_pciback(&[])?;
-    let theirs = outcomes(machine, "xl", &names(machine, guest.domid)?)?;
-    machine.destroy_guest(&guest)?;
-    machine.unload_pciback(&[])?;
+    let theirs = machine.with_pciback(&[], |machine| {
+        let guest = start_guest(machine)?;
+        let theirs = outcomes(machine, "xl", &names(machine, guest.domid)?)?;
+        machine.destroy_guest(&guest)?;
+        Ok(theirs)
+    })?;
 
     machine.start_daemon("")?;
     let guest = start_guest(machine)?;
