@@ -7,12 +7,8 @@ impl Machine {
     /// What a scenario compares xenpcid with: does something while xen-pciback has these devices, which a guest gets by `pci` in
     /// its configuration. No guest may have one of them in the end.
     ///
-    /// Guests hang with xen-pciback now and then, the same `lspci -nxxxx` takes 1 s or 35 s, and once took more than 150 s. The
-    /// likely cause, not proven: a request that is answered before its event is looked at makes that event a spurious one, and
-    /// Linux holds the next back for it, by up to a second.
-    ///
     /// # Errors
-    /// [`Error::Reference`] for whatever goes wrong: the scenario is then run anew.
+    /// [`Error::Reference`] for whatever goes wrong: it says nothing about xenpcid, and the scenario is run anew.
     pub fn with_pciback<T>(&mut self, devices: &[String], reference: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         let perform = || {
             self.load_pciback(devices)?;

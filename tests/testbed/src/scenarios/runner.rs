@@ -53,7 +53,7 @@ impl Tally {
 pub fn run(testbed: &Rc<Testbed>, scenarios: &[&Scenario], options: &Options) -> Result<Tally> {
     let mut programs = Vec::new();
     for program in [Program::Daemon, Program::CommandLine, Program::Instrument] {
-        if scenarios.iter().any(|scenario| scenario.needs.contains(&program)) {
+        if scenarios.iter().any(|scenario| scenario.needs.programs.contains(&program)) {
             // Without it the other scenarios still have something to say.
             programs.push((program, options.program(program, testbed).map_err(|error| error.to_string())));
         }
@@ -104,20 +104,25 @@ struct Booted {
     machine: Machine,
     functions: Vec<Found>,
     modules: Vec<String>,
+    is_used: bool,
 }
 
 impl Stage<'_> {
     /// Runs one scenario and everything that has to hold after it.
     fn perform(&mut self, scenario: &Scenario) -> Result<()> {
         for (program, built) in &self.programs {
-            if let (true, Err(reason)) = (scenario.needs.contains(program), built) {
+            if let (true, Err(reason)) = (scenario.needs.programs.contains(program), built) {
                 return Err(Error::Unsuitable(reason.clone()));
             }
+        }
+        if scenario.needs.is_unused && self.booted.as_ref().is_some_and(|booted| booted.is_used) {
+            self.discard();
         }
         let is_verbose = self.options.verbose;
         let progress = self.testbed.progress.clone();
         let booted = self.boot()?;
         let step = progress.step(scenario.name);
+        booted.is_used = true;
         let log_begin = booted.machine.xen_log()?.len();
         let mut outcome = (scenario.run)(&mut booted.machine);
         // A machine that was booted with other devices is not what the next scenario expects.
@@ -155,7 +160,7 @@ impl Stage<'_> {
             }
             let functions = machine.functions()?;
             let modules = loaded_modules(&machine)?;
-            self.booted = Some(Booted { machine, functions, modules });
+            self.booted = Some(Booted { machine, functions, modules, is_used: false });
         }
         self.booted.as_mut().ok_or(Error::Interrupted)
     }
