@@ -59,7 +59,7 @@ impl Needs {
         Self { programs, is_unused: false }
     }
 
-    /// For guests that use a NVMe controller of QEMU by INTx, as Linux does with xen-pciback. If one was ever reset with
+    /// For guests that use an NVMe controller of QEMU by INTx, as Linux does with xen-pciback. If one was ever reset with
     /// completions that nobody had looked at, since a guest was destroyed in the middle of its work, then QEMU goes on to count
     /// them (`cq_pending` in QEMU's `hw/nvme/ctrl.c`, which `nvme_ctrl_reset` does not set back), and the controller does not let
     /// go of its line any more. Linux in the guest switches that interrupt off after 100000 that nobody cared for, and then
