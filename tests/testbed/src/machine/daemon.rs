@@ -60,6 +60,7 @@ impl Machine {
         self.daemons.push(daemon.clone());
         fs::write(file("toml"), configuration).map_err(Error::io("write", file("toml")))?;
         let log = if self.is_verbose { "XENPCID_LOG=debug" } else { "" };
+        // MALLOC_ARENA_MAX as in the systemd unit, so that the memory that is measured is what a host has to spare.
         self.dom0().sh(&format!(
             "cat > /run/{name}.sh <<'END'\n\
              MALLOC_ARENA_MAX=1 {log} xenpcid --config /host/{name}.toml < /dev/null > /host/{name}.log 2>&1 &\n\
