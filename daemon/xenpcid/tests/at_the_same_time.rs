@@ -6,7 +6,7 @@ mod harness;
 use std::rc::Rc;
 use std::time::Duration;
 
-use harness::{E1000E, NVME, end, host_with_devices, released, start, with_toolstack};
+use harness::{E1000E, NVME, backend_becomes, end, host_with_devices, released, start, with_toolstack};
 use xenpcid::plan::Request;
 use xenpcid::pool::Slot;
 use xenpcid::session::Guest;
@@ -18,7 +18,7 @@ use xenpcid_simhost::{SimDevice, SimGuest, World};
 use xenstore_protocol::memory::{Fault, FaultAction};
 use xenstore_protocol::pci_nodes::PciNodes;
 use xenstore_protocol::wire::MessageType;
-use xenstore_protocol::xenbus::{XenbusState, read_state};
+use xenstore_protocol::xenbus::XenbusState;
 use xenstore_protocol::{ErrorName, Path};
 
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -77,12 +77,7 @@ async fn device_of_an_attach_that_waited_behind_another_change_comes_back_when_t
             let (toolstack, who) = (toolstack.clone(), who.clone());
             tokio::task::spawn_local(async move { toolstack.detach_by_hand(&who, vec![NVME], false, PATIENCE).await })
         };
-        let store = world.xenstore().client(DomainId::DOM0).await?;
-        let state = PciNodes::new(who.domain).backend_state();
-        let mut backend = store.watch(&state).await?;
-        while read_state(&store, &state).await? != XenbusState::Reconfiguring {
-            backend.changed().await?;
-        }
+        backend_becomes(&world, who.domain, XenbusState::Reconfiguring).await?;
         let attach = {
             let (toolstack, who) = (toolstack.clone(), who.clone());
             tokio::task::spawn_local(

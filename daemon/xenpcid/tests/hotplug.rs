@@ -6,7 +6,7 @@ mod harness;
 use std::rc::Rc;
 use std::time::Duration;
 
-use harness::{E1000E, NVME, Outcome, host_with_devices, released, start, with_toolstack};
+use harness::{E1000E, NVME, Outcome, backend_becomes, host_with_devices, released, start, with_toolstack};
 use xenpcid::plan::Request;
 use xenpcid::pool::Slot;
 use xenpcid::session::{Guest, SessionError};
@@ -254,12 +254,7 @@ async fn frontend_that_was_unloaded_and_loaded_again_finds_devices_that_were_res
         guest.start_driver(nvme, 2).await?;
         let resets = world.resets(NVME);
         guest.close().await?;
-        let store = world.xenstore().client(DomainId::DOM0).await?;
-        let nodes = PciNodes::new(guest.domain());
-        let mut backend = store.watch(&nodes.backend_state()).await?;
-        while xenstore_protocol::xenbus::read_state(&store, &nodes.backend_state()).await? != XenbusState::Initialised {
-            backend.changed().await?;
-        }
+        backend_becomes(&world, guest.domain(), XenbusState::Initialised).await?;
         assert!(world.resets(NVME) > resets);
         // The next one: another page, and another port.
         let domain = guest.domain();

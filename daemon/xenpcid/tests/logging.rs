@@ -6,15 +6,13 @@ mod harness;
 use std::fmt::Debug;
 use std::sync::{Mutex, Once, PoisonError};
 
-use harness::{E1000, end, start, with_toolstack};
+use harness::{E1000, backend_becomes, end, start, with_toolstack};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Record};
 use tracing::{Event, Id, Level, Metadata, Subscriber};
-use xenpcid_address::{DomainId, Sbdf};
+use xenpcid_address::Sbdf;
 use xenpcid_simhost::{SimDevice, World};
 use xenstore_protocol::XenbusState;
-use xenstore_protocol::pci_nodes::PciNodes;
-use xenstore_protocol::xenbus::read_state;
 
 const PHYSICAL: Sbdf = Sbdf::from_devfn(0, 3, 0);
 
@@ -104,14 +102,9 @@ async fn guest_that_reboots_with_a_device_that_cannot_be_reset_is_nothing_to_war
     with_toolstack(&world, toml, async |mut events, _| {
         let guest = start(&world, "web7", 7).await?;
         guest.connected().await?;
-        let nodes = PciNodes::new(guest.domain());
-        let store = world.xenstore().client(DomainId::DOM0).await?;
-        let mut backend = store.watch(&nodes.backend_state()).await?;
         guest.close().await?;
         // The next frontend, should there be one, is expected.
-        while read_state(&store, &nodes.backend_state()).await? != XenbusState::Initialised {
-            backend.changed().await?;
-        }
+        backend_becomes(&world, guest.domain(), XenbusState::Initialised).await?;
         end(&world, &guest, &mut events).await
     })
     .await;

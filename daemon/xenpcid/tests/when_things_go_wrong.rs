@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use harness::{
-    E1000E, NVME, ONE_GUEST, end, host_with_devices, released, start, under_the_daemon, under_the_daemon_on,
+    E1000E, NVME, ONE_GUEST, backend_becomes, end, host_with_devices, released, start, under_the_daemon,
+    under_the_daemon_on,
 };
 use pcifront_shim::{Request, Width};
 use xenpcid::checks::Owner;
@@ -161,15 +162,11 @@ async fn connection_to_xenstore_that_is_lost_ends_neither_the_daemon_nor_a_sessi
             });
         };
         let nodes = PciNodes::new(DomainId(1));
-        let store = world.xenstore().client(DomainId::DOM0).await?;
-        let mut backend = store.watch(&nodes.backend_state()).await?;
         // While the daemon reads a name, while it publishes devices, and while it says that it is connected.
         lose(MessageType::READ, Path::domain(DomainId(1)).child("name")?);
         lose(MessageType::WRITE, nodes.backend_state());
         world.create_domain("web1", [1; 16], DomainOptions::default()).await?;
-        while xenstore_protocol::xenbus::read_state(&store, &nodes.backend_state()).await? != XenbusState::Initialised {
-            backend.changed().await?;
-        }
+        backend_becomes(&world, DomainId(1), XenbusState::Initialised).await?;
         lose(MessageType::WRITE, nodes.backend_state());
         let guest = SimGuest::start(&world, DomainId(1));
         let nvme = guest.connected().await?[0].address;
@@ -208,13 +205,9 @@ async fn frontend_that_starts_again_is_served_again() {
         let guest = start(&world, "web1", 1).await?;
         guest.connected().await?;
         let nodes = PciNodes::new(guest.domain());
-        let store = world.xenstore().client(DomainId::DOM0).await?;
         // As after a kexec in the guest: no farewell, a new page.
-        let mut backend = store.watch(&nodes.backend_state()).await?;
         guest.xenstore().write(&nodes.frontend_state(), "1").await?;
-        while xenstore_protocol::xenbus::read_state(&store, &nodes.backend_state()).await? != XenbusState::Initialised {
-            backend.changed().await?;
-        }
+        backend_becomes(&world, guest.domain(), XenbusState::Initialised).await?;
         assert_eq!(world.owner(NVME), Some(guest.domain()));
         end(&world, &guest, &mut events).await
     })

@@ -13,6 +13,9 @@ use xenpcid_address::{DomainId, Sbdf};
 use xenpcid_config::{Config, Policies};
 use xenpcid_host::Host;
 use xenpcid_simhost::{DomainOptions, SimDevice, SimGuest, World};
+use xenstore_protocol::XenbusState;
+use xenstore_protocol::pci_nodes::PciNodes;
+use xenstore_protocol::xenbus::read_state;
 
 pub const NVME: Sbdf = Sbdf::from_devfn(0, 1, 0);
 pub const E1000E: Sbdf = Sbdf::from_devfn(0, 2, 0);
@@ -95,5 +98,16 @@ pub async fn released(events: &mut Events) {
 pub async fn end(world: &World, guest: &SimGuest, events: &mut Events) -> Outcome {
     world.destroy_domain(guest.domain()).await?;
     released(events).await;
+    Ok(())
+}
+
+/// Waits until the backend of a domain's bus is in this state.
+pub async fn backend_becomes(world: &World, domain: DomainId, wanted: XenbusState) -> Outcome {
+    let store = world.xenstore().client(DomainId::DOM0).await?;
+    let state = PciNodes::new(domain).backend_state();
+    let mut backend = store.watch(&state).await?;
+    while read_state(&store, &state).await? != wanted {
+        backend.changed().await?;
+    }
     Ok(())
 }
