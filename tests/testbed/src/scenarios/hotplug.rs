@@ -86,17 +86,16 @@ fn with_xenpcid(
     devices: &[(Model, String)],
 ) -> Result<Vec<Option<Times>>> {
     let mut rounds = Vec::new();
-    let mut early = None;
-    for round in 0..ROUNDS {
-        if round == WARM_UP {
-            early = Some(machine.traces(daemon, guest)?);
-        }
-        for (model, sbdf) in devices {
+    let mut replug_each = |times: usize| -> Result<()> {
+        for (model, sbdf) in devices.iter().cycle().take(devices.len() * times) {
             rounds.push(Some(replug(machine, "xenpci", guest, *model, sbdf)?));
         }
-    }
+        Ok(())
+    };
+    replug_each(WARM_UP)?;
+    let early = machine.traces(daemon, guest)?;
+    replug_each(ROUNDS - WARM_UP)?;
     let late = machine.traces(daemon, guest)?;
-    let Some(early) = early else { return Ok(rounds) };
     expect(
         late.permissions.interrupts.len() == early.permissions.interrupts.len(),
         format!("as many interrupts in Xen as before: {:?}", early.permissions.interrupts),
