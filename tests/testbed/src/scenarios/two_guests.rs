@@ -44,9 +44,10 @@ pub fn two_guests(machine: &mut Machine) -> Result<()> {
 fn start_reading(guest: &Guest) -> Result<()> {
     guest
         .channel()
-        .sh("(while dd if=/dev/nvme0n1 of=/dev/null bs=64k count=64 iflag=direct 2> /tmp/errors; do
-             : > /tmp/errors; echo >> /tmp/reads
-         done) > /dev/null 2>&1 &")
+        .sh(": > /tmp/errors
+             (while dd if=/dev/nvme0n1 of=/dev/null bs=64k count=64 iflag=direct 2> /tmp/last; do
+                  echo >> /tmp/reads
+              done; cp /tmp/last /tmp/errors) > /dev/null 2>&1 &")
         .map(drop)
 }
 
